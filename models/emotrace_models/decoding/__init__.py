@@ -1,0 +1,1 @@
+"""The Dialogical Emotion Decoder: labels of a whole dialogue, turn by turn."""

@@ -1,0 +1,1 @@
+"""Encoders: utterance to vector, one file a family."""

@@ -1,0 +1,1 @@
+"""Fusion models: context to logits and reasons, one file a model."""

@@ -1,0 +1,1 @@
+"""The wire contract of Emotrace: messages, events, errors, order."""

@@ -1,0 +1,127 @@
+"""The closed list of errors and warnings of protocol version 1.
+
+Every error reaches the client as an `error` event before the close frame, so that nobody has to
+rely on a close code arriving. The close codes are 4000 + the HTTP status where one fits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorKind:
+    """What a client may conclude from one error code.
+
+    close: websocket close code, or None where the session goes on.
+    retryable: the same request may succeed later.
+    resume: the session can be taken up again on a new connection (none can in version 1 yet).
+    cure: what to do about it, in one sentence.
+    """
+
+    close: int | None
+    retryable: bool
+    resume: bool
+    cure: str
+
+    @property
+    def fatal(self) -> bool:
+        return self.close is not None
+
+
+class ErrorCode(StrEnum):
+    """Errors. `kind` tells what each means."""
+
+    MESSAGE_INVALID = "message_invalid"
+    MESSAGE_TOO_LARGE = "message_too_large"
+    TYPE_UNKNOWN = "type_unknown"
+    TOO_MANY_ERRORS = "too_many_errors"
+    NOT_STARTED = "not_started"
+    ALREADY_STARTED = "already_started"
+    START_TIMEOUT = "start_timeout"
+    CONFIG_INVALID = "config_invalid"
+    PROTOCOL_UNSUPPORTED = "protocol_unsupported"
+    BUNDLE_UNKNOWN = "bundle_unknown"
+    LABELS_MISMATCH = "labels_mismatch"
+    PURPOSE_PROHIBITED = "purpose_prohibited"
+    AUDIO_FORMAT_UNSUPPORTED = "audio_format_unsupported"
+    AUDIO_FORMAT_SUSPECT = "audio_format_suspect"
+    AUDIO_NONFINITE = "audio_nonfinite"
+    AUDIO_CONTAINER_INVALID = "audio_container_invalid"
+    IMAGE_INVALID = "image_invalid"
+    TEXT_TOO_LONG = "text_too_long"
+    UTTERANCE_UNKNOWN = "utterance_unknown"
+    SPEAKER_UNKNOWN = "speaker_unknown"
+    ACK_INVALID = "ack_invalid"
+    RATE_LIMITED = "rate_limited"
+    SLOW_CONSUMER = "slow_consumer"
+    IDLE_NO_AUDIO = "idle_no_audio"
+    IDLE_NO_SPEECH = "idle_no_speech"
+    CAPACITY = "capacity"
+    INFERENCE_FAILED = "inference_failed"
+    GOING_AWAY = "going_away"
+    INTERNAL = "internal"
+
+    @property
+    def kind(self) -> ErrorKind:
+        return ERROR_KINDS[self]
+
+
+def _kind(close: int | None, cure: str, *, retryable: bool = False) -> ErrorKind:
+    return ErrorKind(close=close, retryable=retryable, resume=False, cure=cure)
+
+
+ERROR_KINDS: dict[ErrorCode, ErrorKind] = {
+    ErrorCode.MESSAGE_INVALID: _kind(None, "Send one JSON object with a `type` a message."),
+    ErrorCode.MESSAGE_TOO_LARGE: _kind(
+        1009, "Send smaller messages; see limits in session.started."
+    ),
+    ErrorCode.TYPE_UNKNOWN: _kind(None, "Use a message type of this protocol version."),
+    ErrorCode.TOO_MANY_ERRORS: _kind(4400, "Fix the client: it sent invalid messages repeatedly."),
+    ErrorCode.NOT_STARTED: _kind(4400, "Send session.start before anything else."),
+    ErrorCode.ALREADY_STARTED: _kind(None, "A session starts once; open another connection."),
+    ErrorCode.START_TIMEOUT: _kind(
+        4408, "Send session.start at once after connecting.", retryable=True
+    ),
+    ErrorCode.CONFIG_INVALID: _kind(4422, "Correct the field named in `param`."),
+    ErrorCode.PROTOCOL_UNSUPPORTED: _kind(4422, "Use protocol_version 1."),
+    ErrorCode.BUNDLE_UNKNOWN: _kind(4422, "Name a bundle that GET /v1/models lists, or none."),
+    ErrorCode.LABELS_MISMATCH: _kind(4422, "Ask for the bundle's own label set, or none."),
+    ErrorCode.PURPOSE_PROHIBITED: _kind(
+        4403, "This use is prohibited; see docs/responsible-use.md."
+    ),
+    ErrorCode.AUDIO_FORMAT_UNSUPPORTED: _kind(
+        4415, "Send s16le, f32le, mulaw or alaw at 8, 16, 24, 44.1 or 48 kHz, 1 to 8 channels."
+    ),
+    ErrorCode.AUDIO_FORMAT_SUSPECT: _kind(4415, "Send raw samples, not an encoded file."),
+    ErrorCode.AUDIO_NONFINITE: _kind(None, "Send finite samples; that message was left out."),
+    ErrorCode.AUDIO_CONTAINER_INVALID: _kind(
+        4415, "Send a WAV, FLAC or Ogg file that is complete."
+    ),
+    ErrorCode.IMAGE_INVALID: _kind(None, "Send a base64 JPEG."),
+    ErrorCode.TEXT_TOO_LONG: _kind(None, "Shorten the text; see limits in session.started."),
+    ErrorCode.UTTERANCE_UNKNOWN: _kind(None, "Name an utterance that speech.ended announced."),
+    ErrorCode.SPEAKER_UNKNOWN: _kind(None, "Name one of the session's speakers."),
+    ErrorCode.ACK_INVALID: _kind(None, "Acknowledge only events that were sent."),
+    ErrorCode.RATE_LIMITED: _kind(4429, "Send audio at the pace of time.", retryable=True),
+    ErrorCode.SLOW_CONSUMER: _kind(4480, "Read events as they come.", retryable=True),
+    ErrorCode.IDLE_NO_AUDIO: _kind(4408, "Send audio, or end the session.", retryable=True),
+    ErrorCode.IDLE_NO_SPEECH: _kind(4408, "Start a session when somebody speaks.", retryable=True),
+    ErrorCode.CAPACITY: _kind(1013, "Try again after `retry_after_ms`.", retryable=True),
+    ErrorCode.INFERENCE_FAILED: _kind(None, "That utterance has no estimate; the session goes on."),
+    ErrorCode.GOING_AWAY: _kind(1012, "The server stops; connect again.", retryable=True),
+    ErrorCode.INTERNAL: _kind(1011, "A fault of the server; report it.", retryable=True),
+}
+
+
+class WarningCode(StrEnum):
+    """Warnings: the session goes on, and something is less than the client may expect."""
+
+    FIELD_UNKNOWN = "field_unknown"
+    AUDIO_MISALIGNED = "audio_misaligned"
+    MODALITY_MISSING = "modality_missing"
+    TEXT_LATE = "text_late"
+    TEXT_TIMEOUT = "text_timeout"
+    INTERIM_SKIPPED = "interim_skipped"
+    BACKPRESSURE = "backpressure"

@@ -1,0 +1,273 @@
+"""What the server sends: one frozen model an event.
+
+`sequence` counts a session's events from 0 without gaps. Events about audio carry `utterance`
+(its number in the session), `speaker`, and `start_ms`, `end_ms` on the session's own audio clock.
+Clients skip events and fields that they do not know.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from emotrace_protocol.errors import ErrorCode, WarningCode
+from emotrace_protocol.messages import AudioFormat
+
+NOTICE = (
+    "These are estimates of expressed emotion, made by a machine. "
+    "They do not say what a person feels."
+)
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+ModalityName = Literal["acoustic", "lexical", "facial"]
+
+
+class Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+
+class Event(Part):
+    """One event. `type` names it."""
+
+    type: str
+    sequence: int = Field(ge=0)
+
+
+class BundleInfo(Part):
+    name: str
+    version: str
+    licence: str
+    languages: tuple[str, ...]
+
+
+class ModalityStatus(Part):
+    """Whether a modality is live in this session, and why not."""
+
+    modality: ModalityName
+    live: bool
+    reason: str | None = None
+
+
+class Limits(Part):
+    max_message_bytes: int
+    max_text_characters: int
+    max_utterance_ms: int
+    audio_queue_ms: int
+    idle_no_audio_ms: int
+    idle_no_speech_ms: int
+
+
+class DecoderInfo(Part):
+    """Settings of the Dialogical Emotion Decoder (models.md section 3)."""
+
+    shift_probability: float
+    concentration: float
+    beam: int
+    lag: int | None
+    commit: bool
+
+
+class SessionStarted(Event):
+    type: Literal["session.started"] = "session.started"
+    session: str
+    protocol_version: int
+    bundle: BundleInfo
+    labels: tuple[str, ...]
+    modalities: tuple[ModalityStatus, ...]
+    audio: AudioFormat
+    speakers: tuple[str, ...]
+    decoder: DecoderInfo
+    limits: Limits
+    notice: str = NOTICE
+
+
+class UtteranceEvent(Event):
+    utterance: int = Field(ge=0)
+    speaker: str
+    start_ms: int = Field(ge=0)
+
+
+class SpeechStarted(UtteranceEvent):
+    type: Literal["speech.started"] = "speech.started"
+
+
+class SpeechEnded(UtteranceEvent):
+    type: Literal["speech.ended"] = "speech.ended"
+    end_ms: int
+    reason: Literal["silence", "max_length", "end_of_audio"]
+
+
+class TranscriptFinal(UtteranceEvent):
+    type: Literal["transcript.final"] = "transcript.final"
+    end_ms: int
+    text: str
+    language: str | None
+    source: Literal["client", "server"]
+    confidence: Probability | None = None
+
+
+class Estimate(UtteranceEvent):
+    """An emotion estimate: `posterior` over the label set, calibrated, in the label set's order."""
+
+    end_ms: int
+    label: str
+    posterior: dict[str, Probability]
+    confidence: Probability
+    abstained: bool = Field(description="confidence is under the bundle's stated threshold")
+    modalities: tuple[ModalityName, ...] = Field(description="what this estimate rests on")
+    missing: tuple[ModalityName, ...] = Field(description="what the bundle could use and had not")
+
+
+class EmotionInterim(Estimate):
+    """An estimate in mid-utterance, from the audio up to `end_ms`. Nothing is kept of it."""
+
+    type: Literal["emotion.interim"] = "emotion.interim"
+
+
+class Contribution(Part):
+    """What one slot of the context did: which modality of which utterance of which speaker.
+
+    Summed over all slots, `logits` plus the explanation's `bias` are the logits of the estimate.
+    """
+
+    offset: int = Field(
+        description="0 the utterance itself, 1 the one before, 2 the one before that"
+    )
+    role: Literal["self", "interlocutor"]
+    modality: ModalityName
+    utterance: int | None = Field(description="None: there was none; the slot is empty")
+    speaker: str | None
+    gate: float
+    logits: dict[str, float]
+
+
+class Explanation(Part):
+    contributions: tuple[Contribution, ...]
+    bias: dict[str, float]
+    logits: dict[str, float]
+
+
+class DecoderResult(Part):
+    """The label in the light of the dialogue, and what decided it (costs are negative logs)."""
+
+    label: str
+    posterior: dict[str, Probability]
+    emission: float
+    shift: float
+    assignment: float
+    runner_up: str | None
+    gap: float | None = Field(description="cost of the best path with the runner-up, less the best")
+
+
+class Timings(Part):
+    """Milliseconds. lag: from the arrival of the audio that ended the utterance to this event."""
+
+    endpointing_ms: float
+    queue_ms: float
+    transcription_ms: float
+    encoding_ms: float
+    fusion_ms: float
+    decoding_ms: float
+    lag_ms: float
+
+
+class EmotionFinal(Estimate):
+    type: Literal["emotion.final"] = "emotion.final"
+    decoder: DecoderResult
+    explanation: Explanation
+    timings: Timings
+
+
+class EmotionRevised(UtteranceEvent):
+    """An earlier utterance's decoder label changed when the utterance `cause` was heard."""
+
+    type: Literal["emotion.revised"] = "emotion.revised"
+    end_ms: int
+    previous: str
+    label: str
+    posterior: dict[str, Probability]
+    cause: int
+
+
+class MarkerReached(Event):
+    type: Literal["marker.reached"] = "marker.reached"
+    id: str
+    audio_ms: int
+
+
+class Heartbeat(Event):
+    """Sent while nothing else is: the session lives and has heard audio up to `audio_ms`."""
+
+    type: Literal["heartbeat"] = "heartbeat"
+    audio_ms: int
+
+
+class Warned(Event):
+    type: Literal["warning"] = "warning"
+    code: WarningCode
+    message: str
+    param: str | None = None
+
+
+class Failed(Event):
+    type: Literal["error"] = "error"
+    code: ErrorCode
+    message: str
+    param: str | None = None
+    fatal: bool
+    retryable: bool
+    resume: bool
+    retry_after_ms: int | None = None
+    utterance: int | None = None
+
+
+class Totals(Part):
+    """What the session took in and gave out, so that a client can verify that nothing was lost."""
+
+    audio_ms: int
+    audio_bytes: int
+    messages: int
+    utterances: int
+    finals: int
+    revisions: int
+    failed: int
+    events: int = Field(description="with this one")
+
+
+class SessionEnded(Event):
+    type: Literal["session.ended"] = "session.ended"
+    reason: Literal["client", "idle", "error", "going_away"]
+    totals: Totals
+
+
+ServerEvent = Annotated[
+    SessionStarted
+    | SpeechStarted
+    | SpeechEnded
+    | TranscriptFinal
+    | EmotionInterim
+    | EmotionFinal
+    | EmotionRevised
+    | MarkerReached
+    | Heartbeat
+    | Warned
+    | Failed
+    | SessionEnded,
+    Field(discriminator="type"),
+]
+
+EVENTS: dict[str, type[Event]] = {
+    "session.started": SessionStarted,
+    "speech.started": SpeechStarted,
+    "speech.ended": SpeechEnded,
+    "transcript.final": TranscriptFinal,
+    "emotion.interim": EmotionInterim,
+    "emotion.final": EmotionFinal,
+    "emotion.revised": EmotionRevised,
+    "marker.reached": MarkerReached,
+    "heartbeat": Heartbeat,
+    "warning": Warned,
+    "error": Failed,
+    "session.ended": SessionEnded,
+}

@@ -1,0 +1,192 @@
+"""What a client may send: JSON text messages. Audio itself is a binary message without a header.
+
+Unknown fields are tolerated; the server answers them with a `warning` (code `field_unknown`).
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+PROTOCOL_VERSION = 1
+
+SAMPLE_RATES = (8_000, 16_000, 24_000, 44_100, 48_000)
+MAX_CHANNELS = 8
+MAX_TEXT_CHARACTERS = 4_096
+MAX_IMAGE_CHARACTERS = 700_000
+
+SpeakerName = Annotated[
+    str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")
+]
+MarkerName = Annotated[str, StringConstraints(min_length=1, max_length=128)]
+Language = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$", max_length=16)
+]
+
+
+class Message(BaseModel):
+    """One control message. `type` names it."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True, allow_inf_nan=False)
+
+    direction: ClassVar[str] = "client"
+    type: str
+
+
+class AudioEncoding(StrEnum):
+    S16LE = "s16le"
+    F32LE = "f32le"
+    MULAW = "mulaw"
+    ALAW = "alaw"
+
+
+class Transcription(StrEnum):
+    """Where a session's words come from.
+
+    auto: the server's transcriber if it has one, and the client's text where it is sent.
+    client: only the client's; after each `speech.ended` the server waits for `utterance.text`.
+    off: no words; the session runs on sound alone.
+    """
+
+    AUTO = "auto"
+    CLIENT = "client"
+    OFF = "off"
+
+
+class ProhibitedPurpose(StrEnum):
+    """Purposes that the server refuses (docs/responsible-use.md)."""
+
+    EMPLOYEE_MONITORING = "employee_monitoring"
+    EDUCATION_ASSESSMENT = "education_assessment"
+    RECRUITMENT = "recruitment"
+    LAW_ENFORCEMENT = "law_enforcement"
+    INSURANCE = "insurance"
+
+
+class Part(BaseModel):
+    """A nested part of a message. Unknown fields are refused: a misspelt limit would be silent."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class AudioFormat(Part):
+    """Interleaved raw samples. One channel is one speaker."""
+
+    encoding: Annotated[AudioEncoding, Field(strict=False)] = AudioEncoding.S16LE
+    sample_rate: int = Field(default=16_000, description="Hz: 8000, 16000, 24000, 44100 or 48000")
+    channels: int = Field(default=1, description=f"1 to {MAX_CHANNELS}")
+
+
+class Endpointing(Part):
+    """Where utterances begin and end. All times in milliseconds of audio."""
+
+    threshold: float = Field(
+        default=0.5, gt=0, lt=1, description="speech begins at this probability"
+    )
+    silence_ms: int = Field(
+        default=500, ge=100, le=5_000, description="silence that ends an utterance"
+    )
+    min_speech_ms: int = Field(
+        default=250, ge=32, le=2_000, description="shorter speech is ignored"
+    )
+    max_utterance_ms: int = Field(default=15_000, ge=2_000, le=30_000, description="cut after this")
+
+
+class SessionStart(Message):
+    """The first message of a session."""
+
+    type: Literal["session.start"] = "session.start"
+    protocol_version: int = PROTOCOL_VERSION
+    audio: AudioFormat = AudioFormat()
+    speakers: tuple[SpeakerName, ...] | None = Field(
+        default=None, strict=False, description="one name a channel; default A, B, C, ..."
+    )
+    language: Language | None = Field(default=None, description="BCP 47, for the transcriber")
+    transcription: Annotated[Transcription, Field(strict=False)] = Transcription.AUTO
+    endpointing: Endpointing = Endpointing()
+    interim: bool = Field(default=True, description="send emotion.interim while somebody speaks")
+    bundle: str | None = Field(default=None, max_length=64, description="default: the server's")
+    labels: tuple[str, ...] | None = Field(
+        default=None,
+        strict=False,
+        description="the label set the client is built for, in any order",
+    )
+    purpose: str | None = Field(
+        default=None, max_length=64, description="what the estimates are for"
+    )
+
+    @model_validator(mode="after")
+    def _speakers_fit_channels(self) -> SessionStart:
+        if self.speakers is not None:
+            if len(self.speakers) != self.audio.channels:
+                raise ValueError(
+                    f"{len(self.speakers)} speakers for {self.audio.channels} channels: "
+                    "name one a channel"
+                )
+            if len(set(self.speakers)) != len(self.speakers):
+                raise ValueError("two channels have the same speaker name")
+        return self
+
+
+class UtteranceText(Message):
+    """Words that the client already has.
+
+    With `utterance` they are the transcript of an announced utterance. Without it they are a turn
+    of their own, without audio (a chatbot's reply, say), placed at the audio position reached.
+    """
+
+    type: Literal["utterance.text"] = "utterance.text"
+    text: str = Field(max_length=MAX_TEXT_CHARACTERS)
+    utterance: int | None = Field(default=None, ge=0)
+    speaker: SpeakerName | None = Field(default=None, description="needed without `utterance`")
+    language: Language | None = None
+
+    @model_validator(mode="after")
+    def _names_its_turn(self) -> UtteranceText:
+        if self.utterance is None and self.speaker is None:
+            raise ValueError("name an utterance, or the speaker of a turn without audio")
+        return self
+
+
+class Image(Message):
+    """One webcam frame of a speaker, a base64 JPEG."""
+
+    type: Literal["image"] = "image"
+    speaker: SpeakerName
+    jpeg: str = Field(max_length=MAX_IMAGE_CHARACTERS)
+
+
+class Marker(Message):
+    """Echoed as `marker.reached` after everything that was sent before it has been processed."""
+
+    type: Literal["marker"] = "marker"
+    id: MarkerName
+
+
+class Ack(Message):
+    """Events up to and including `sequence` have reached the client."""
+
+    type: Literal["ack"] = "ack"
+    sequence: int = Field(ge=0)
+
+
+class SessionEnd(Message):
+    """No more audio. The server finishes what it has and answers `session.ended`."""
+
+    type: Literal["session.end"] = "session.end"
+
+
+ClientMessage = Annotated[
+    SessionStart | UtteranceText | Image | Marker | Ack | SessionEnd, Field(discriminator="type")
+]
+
+MESSAGES: dict[str, type[Message]] = {
+    "session.start": SessionStart,
+    "utterance.text": UtteranceText,
+    "image": Image,
+    "marker": Marker,
+    "ack": Ack,
+    "session.end": SessionEnd,
+}

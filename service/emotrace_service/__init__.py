@@ -1,0 +1,1 @@
+"""The streaming service: everything that makes a time."""

@@ -1,0 +1,1 @@
+"""Training: everything that makes a gradient, from raw corpora to a bundle."""

@@ -1,0 +1,1 @@
+"""Corpora: one file each, from a raw folder to a manifest."""
