@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import fields
 from typing import Any, Literal, TypeVar
 
 Kind = Literal["encoder", "fusion"]
@@ -11,8 +12,12 @@ T = TypeVar("T")
 _entries: dict[tuple[Kind, str], type[Any]] = {}
 
 
-class UnknownName(KeyError):
+class UnknownName(LookupError):
     """A name that nothing is registered under; the message lists those that are."""
+
+
+class BadConfig(ValueError):
+    """A config that its class refuses; the message names the setting."""
 
 
 def register(kind: Kind, name: str) -> Callable[[type[T]], type[T]]:
@@ -40,7 +45,21 @@ def lookup(kind: Kind, name: str) -> type[Any]:
         ) from None
 
 
-def create(kind: Kind, name: str, config: dict[str, Any]) -> Any:
-    """Build `name` from its plain config; TypeError names a key that the config does not have."""
-    cls = lookup(kind, name)
-    return cls(cls.config_type(**config))
+def configured(kind: Kind, name: str, config: Mapping[str, Any]) -> Any:
+    """The frozen config of `name` from plain values; BadConfig names a key it does not have."""
+    config_type = lookup(kind, name).config_type
+    known = {field.name for field in fields(config_type)}
+    if unknown := sorted(set(config) - known):
+        raise BadConfig(f"{kind} {name!r} has no setting {', '.join(unknown)}")
+    try:
+        return config_type(**config)
+    except (TypeError, ValueError) as error:
+        raise BadConfig(f"{kind} {name!r}: {error}") from error
+
+
+def name_of(cls: type[Any]) -> str:
+    """The name that a class is registered under."""
+    for (_, name), registered in _entries.items():
+        if registered is cls:
+            return name
+    raise UnknownName(f"{cls.__name__} is not registered")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from torch import nn
@@ -17,12 +17,17 @@ SpeakerState = Any
 class Encoder(nn.Module):
     """Maps an utterance to a vector [width] of one modality.
 
-    Subclasses are registered by name and built from a frozen config, `config_type`.
+    Subclasses are registered by name and built as `cls(config, assets)`: a frozen config of
+    `config_type`, and the files that `assets` names (a tokenizer, say) as bytes by file name.
     """
 
     modality: ClassVar[Modality]
     config_type: ClassVar[type[Any]]
+    assets: ClassVar[tuple[str, ...]] = ()
     width: int
+
+    def __init__(self, config: Any, assets: Mapping[str, bytes] | None = None) -> None:
+        super().__init__()
 
     @abstractmethod
     def start(self) -> SpeakerState:

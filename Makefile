@@ -1,0 +1,64 @@
+# Every target does its own set-up; the second time it is quick.
+#   make serve   the server with the shipped bundle and the demo page on http://127.0.0.1:8080/
+#   make demo    stream the demo dialogue to a running server
+#   make test    the whole test suite          make check   lint, types, import rules, generated docs
+#   make train   all training steps, from raw corpora (DATA=folder) to a bundle
+#   make bench   benchmarks                    make system-deps   Debian packages that some tests use
+# PIP_FLAGS goes to pip (an index with CPU builds of torch, say). PYTHON chooses the interpreter.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet $(PIP_FLAGS) --constraint constraints.txt
+DATA ?= ../shared/data
+SYSTEM_PACKAGES := chromium chromium-driver espeak-ng pulseaudio pulseaudio-utils libasound2-plugins libportaudio2
+
+.PHONY: serve demo test test-long check bench train system-deps clean
+.DEFAULT_GOAL := serve
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit("Emotrace needs Python 3.11 or newer: set PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
+	@echo "Making $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.service: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing the service (the first time takes a few minutes)"
+	@$(PIP) --editable '.[service,microphone]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing the service, training and development tools (the first time takes a few minutes)"
+	@$(PIP) --editable '.[dev]'
+	@$(PIP) --no-deps xlstm==2.0.6  # reference for parity tests; its own requirements are not needed
+	@touch $@ $(VENV)/.service
+
+serve: $(VENV)/.service
+	@$(BIN)/emotrace-serve
+
+demo: $(VENV)/.service
+	@$(BIN)/emotrace demo
+
+test: $(VENV)/.dev
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not gpu and not long"
+
+test-long: $(VENV)/.dev
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m long
+
+check: $(VENV)/.dev
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/python -m emotrace_protocol.schema docs/protocol --check
+
+bench: $(VENV)/.dev
+	@for script in tests/benchmarks/bench_*.py; do echo "== $$script"; OMP_NUM_THREADS=1 $(BIN)/python $$script || exit 1; done
+
+train: $(VENV)/.dev
+	@$(BIN)/emotrace-train all --data $(DATA)
+
+system-deps:
+	@apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(SYSTEM_PACKAGES)
+
+clean:
+	rm -rf $(VENV) build dist
