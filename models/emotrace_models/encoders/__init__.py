@@ -1,5 +1,6 @@
 """Encoders: utterance to vector, one file a family."""
 
 from emotrace_models.encoders.base import Encoder, SpeakerState
+from emotrace_models.encoders.compact_lexical import CompactLexical, CompactLexicalConfig
 
-__all__ = ["Encoder", "SpeakerState"]
+__all__ = ["CompactLexical", "CompactLexicalConfig", "Encoder", "SpeakerState"]

@@ -1,0 +1,186 @@
+"""Compact lexical tower: the words of an utterance -> a unit vector in the shared emotion space.
+
+Subwords, two convolutions, one Transformer layer, masked pooling: 1.4 M parameters. It is trained
+against the same class prototypes as the acoustic tower (in the manner of CLAP, arXiv 2211.06687,
+with emotions in the place of captions), so that vectors of both towers can be compared.
+
+Only the first `tokens` subwords of the first `CHARACTERS` characters are read.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from emotrace_models.encoders.base import Encoder, SpeakerState
+from emotrace_models.registry import register
+from emotrace_models.types import FloatArray, Modality, Utterance
+
+CHARACTERS = 2_000  # bounds the tokenizer's work for any input
+TOKENIZER = "tokenizer.json"
+PAD = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CompactLexicalConfig:
+    """vocabulary: subwords and padding. tokens: subwords read. dropout: in training only."""
+
+    vocabulary: int = 8_192
+    width: int = 128
+    heads: int = 4
+    kernel: int = 3
+    tokens: int = 64
+    dropout: float = 0.3
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} is no multiple of heads {self.heads}")
+        if self.kernel % 2 == 0:
+            raise ValueError(f"kernel must be odd, not {self.kernel}")
+        if min(self.vocabulary, self.width, self.heads, self.kernel, self.tokens) < 1:
+            raise ValueError("vocabulary, width, heads, kernel and tokens must be positive")
+
+
+@register("encoder", "compact_lexical")
+class CompactLexical(Encoder):
+    """Keeps nothing of a speaker: its state is None.
+
+    Raises ValueError where the tokenizer is missing, unreadable or larger than the vocabulary.
+    """
+
+    modality: ClassVar[Modality] = Modality.LEXICAL
+    config_type: ClassVar[type[CompactLexicalConfig]] = CompactLexicalConfig
+    assets: ClassVar[tuple[str, ...]] = (TOKENIZER,)
+
+    def __init__(
+        self, config: CompactLexicalConfig, assets: Mapping[str, bytes] | None = None
+    ) -> None:
+        super().__init__(config, assets)
+        self.config = config
+        self.width = config.width
+        self.tokenizer = _tokenizer(assets or {}, config.vocabulary)
+        self.embedding = nn.Embedding(config.vocabulary, config.width, padding_idx=PAD)
+        nn.init.normal_(self.embedding.weight, std=config.width**-0.5)
+        self.convolutions = nn.ModuleList(Convolution(config) for _ in range(2))
+        self.transformer = TransformerLayer(config)
+        self.norm = nn.LayerNorm(config.width)
+        self.attention = nn.Linear(config.width, 1)
+        self.projection = nn.Linear(2 * config.width, config.width)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def start(self) -> SpeakerState:
+        return None
+
+    def tokenize(self, text: str) -> list[int]:
+        """Subword ids, at most `tokens`; empty where there is nothing to read."""
+        # A lone surrogate, which JSON can carry, is no text that the tokenizer takes.
+        clean = text[:CHARACTERS].encode("utf-8", "replace").decode("utf-8")
+        if not clean.strip():
+            return []
+        ids = self.tokenizer.encode(clean).ids[: self.config.tokens]
+        return [i + 1 for i in ids]  # 0 is padding, which no text can spell
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """ids [batch, token] int64, PAD on the right, at least one real token a row.
+
+        Gives unit vectors [batch, width].
+        """
+        mask = ids != PAD  # [batch, token]
+        x = self.dropout(self.embedding(ids))
+        for convolution in self.convolutions:
+            x = convolution(x, mask)
+        x = self.norm(self.transformer(x, mask))
+        hidden = ~mask.unsqueeze(-1)
+        weights = self.attention(x).masked_fill(hidden, -math.inf).softmax(dim=1)
+        pooled = torch.cat(
+            [(weights * x).sum(dim=1), x.masked_fill(hidden, -math.inf).amax(dim=1)], dim=-1
+        )
+        return F.normalize(self.projection(self.dropout(pooled)), dim=-1)
+
+    @torch.inference_mode()
+    def encode(
+        self, items: Sequence[tuple[SpeakerState, Utterance]]
+    ) -> list[tuple[FloatArray | None, SpeakerState]]:
+        results: list[tuple[FloatArray | None, SpeakerState]] = [(None, s) for s, _ in items]
+        tokens = {
+            i: ids
+            for i, (_, utterance) in enumerate(items)
+            if utterance.transcript is not None
+            and (ids := self.tokenize(utterance.transcript.text))
+        }
+        if tokens:
+            vectors = self(padded(list(tokens.values()))).numpy()
+            for row, i in enumerate(tokens):
+                results[i] = (vectors[row].copy(), items[i][0])
+        return results
+
+
+class Convolution(nn.Module):
+    """x + GELU(conv(LN(x))), with padding held at zero so that it changes nothing."""
+
+    def __init__(self, config: CompactLexicalConfig) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(config.width)
+        self.conv = nn.Conv1d(config.width, config.width, config.kernel, padding="same")
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        inner = self.norm(x) * mask.unsqueeze(-1)
+        y: Tensor = self.conv(inner.transpose(1, 2)).transpose(1, 2)
+        return x + self.dropout(F.gelu(y))
+
+
+class TransformerLayer(nn.Module):
+    """Pre-norm self-attention and feed-forward; order comes from the convolutions before it."""
+
+    def __init__(self, config: CompactLexicalConfig) -> None:
+        super().__init__()
+        width = config.width
+        self.heads = config.heads
+        self.norm = nn.LayerNorm(width)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+        self.feed = nn.Sequential(
+            nn.LayerNorm(width),
+            nn.Linear(width, 4 * width),
+            nn.GELU(),
+            nn.Dropout(config.dropout),
+            nn.Linear(4 * width, width),
+        )
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        batch, length, width = x.shape
+        qkv = self.qkv(self.norm(x)).view(batch, length, 3, self.heads, width // self.heads)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)  # each [batch, head, token, dim]
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask[:, None, None, :])
+        x = x + self.dropout(self.out(mixed.transpose(1, 2).reshape(batch, length, width)))
+        return x + self.dropout(self.feed(x))
+
+
+def padded(rows: Sequence[Sequence[int]]) -> Tensor:
+    """Rows of subword ids -> ids [batch, token], PAD on the right."""
+    length = max(len(row) for row in rows)
+    return torch.tensor([[*row, *[PAD] * (length - len(row))] for row in rows], dtype=torch.int64)
+
+
+def _tokenizer(assets: Mapping[str, bytes], vocabulary: int) -> Tokenizer:
+    if TOKENIZER not in assets:
+        raise ValueError(f"compact_lexical needs the asset {TOKENIZER}; export the bundle again")
+    try:
+        tokenizer = Tokenizer.from_str(assets[TOKENIZER].decode("utf-8"))
+    except Exception as error:  # the library raises bare Exception for a bad file
+        raise ValueError(f"{TOKENIZER} is no tokenizer: {error}") from error
+    if tokenizer.get_vocab_size() >= vocabulary:
+        raise ValueError(
+            f"{TOKENIZER} has {tokenizer.get_vocab_size()} subwords; with padding that is more "
+            f"than the vocabulary of {vocabulary}"
+        )
+    return tokenizer

@@ -1,0 +1,134 @@
+"""The compact lexical tower: padding, batches, absent and hostile text, size."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from emotrace_models import registry
+from emotrace_models.encoders.compact_lexical import (
+    CHARACTERS,
+    PAD,
+    TOKENIZER,
+    CompactLexical,
+    CompactLexicalConfig,
+    padded,
+)
+from emotrace_models.types import Transcript, Utterance
+
+WORDS = ["I am so happy for you", "leave me alone", "it's all my fault", "what?"]
+
+
+def tokenizer_json(size: int = 300) -> bytes:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel()
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=size,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(WORDS, trainer)
+    return tokenizer.to_str().encode()
+
+
+@pytest.fixture(scope="module")
+def encoder() -> CompactLexical:
+    torch.manual_seed(0)
+    config = CompactLexicalConfig(vocabulary=320, tokens=12)
+    return CompactLexical(config, {TOKENIZER: tokenizer_json()}).eval()
+
+
+def said(text: str | None) -> tuple[None, Utterance]:
+    transcript = None if text is None else Transcript(text, "client")
+    return None, Utterance(0, "a", 0, 0, None, transcript)
+
+
+def test_gives_unit_vectors(encoder: CompactLexical) -> None:
+    for vector, state in encoder.encode([said(text) for text in WORDS]):
+        assert vector is not None
+        assert vector.shape == (128,)
+        assert vector.dtype == np.float32
+        assert np.linalg.norm(vector) == pytest.approx(1, abs=1e-5)
+        assert state is None
+
+
+@settings(deadline=None, max_examples=40)
+@given(texts=st.lists(st.text(max_size=60), min_size=1, max_size=5))
+def test_alone_is_as_in_a_batch(encoder: CompactLexical, texts: list[str]) -> None:
+    batch = encoder.encode([said(text) for text in texts])
+    for text, (vector, _) in zip(texts, batch, strict=True):
+        ((alone, _),) = encoder.encode([said(text)])
+        assert (alone is None) == (vector is None) == (not text.strip())
+        if alone is not None and vector is not None:
+            np.testing.assert_allclose(vector, alone, atol=1e-5)
+
+
+def test_padding_changes_nothing(encoder: CompactLexical) -> None:
+    ids = padded([encoder.tokenize(WORDS[0])])
+    longer = torch.nn.functional.pad(ids, (0, 9), value=PAD)
+    with torch.inference_mode():
+        torch.testing.assert_close(encoder(longer), encoder(ids), atol=1e-5, rtol=0)
+
+
+def test_words_matter(encoder: CompactLexical) -> None:
+    first, second = (encoder.encode([said(text)])[0][0] for text in WORDS[:2])
+    assert first is not None
+    assert second is not None
+    assert np.abs(first - second).max() > 1e-3
+
+
+@pytest.mark.parametrize("text", [None, "", "  \n\t", "\u3000"])
+def test_nothing_to_read_gives_none(encoder: CompactLexical, text: str | None) -> None:
+    assert encoder.encode([said(text)]) == [(None, None)]
+
+
+def test_an_absent_text_beside_others(encoder: CompactLexical) -> None:
+    vectors = [vector for vector, _ in encoder.encode([said(None), said("what?"), said("")])]
+    assert [vector is None for vector in vectors] == [True, False, True]
+
+
+@pytest.mark.parametrize("text", ["\ud800", "\x00\x00", "x" * 1_000_000, "<pad>", "😀" * 50])
+def test_takes_any_string(encoder: CompactLexical, text: str) -> None:
+    ((vector, _),) = encoder.encode([said(text)])
+    assert vector is not None
+    assert np.isfinite(vector).all()
+
+
+def test_reads_a_stated_number_of_subwords(encoder: CompactLexical) -> None:
+    assert len(encoder.tokenize("alone " * CHARACTERS)) == encoder.config.tokens
+    start = WORDS[0] + " " + WORDS[1] + " " + WORDS[2]
+    (a, _), (b, _) = encoder.encode([said(start + " yes" * 20), said(start + " no" * 30)])
+    assert a is not None
+    assert b is not None
+    np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_no_text_spells_padding(encoder: CompactLexical) -> None:
+    assert PAD not in encoder.tokenize("".join(map(chr, range(1, 600))))
+
+
+def test_size_and_registration() -> None:
+    assert registry.lookup("encoder", "compact_lexical") is CompactLexical
+    model = CompactLexical(CompactLexicalConfig(), {TOKENIZER: tokenizer_json()})
+    assert sum(p.numel() for p in model.parameters()) == 1_379_201
+
+
+def test_refuses_what_it_cannot_use() -> None:
+    config = CompactLexicalConfig(vocabulary=320)
+    with pytest.raises(ValueError, match=r"needs the asset tokenizer\.json"):
+        CompactLexical(config)
+    with pytest.raises(ValueError, match="no tokenizer"):
+        CompactLexical(config, {TOKENIZER: b"{}"})
+    with pytest.raises(ValueError, match="more than the vocabulary of 100"):
+        CompactLexical(CompactLexicalConfig(vocabulary=100), {TOKENIZER: tokenizer_json()})
+    with pytest.raises(ValueError, match="no multiple of heads"):
+        CompactLexicalConfig(width=130)
+    with pytest.raises(ValueError, match="must be odd"):
+        CompactLexicalConfig(kernel=2)
+    with pytest.raises(ValueError, match="must be positive"):
+        CompactLexicalConfig(tokens=0)
