@@ -2,12 +2,16 @@
 
 Every error reaches the client as an `error` event before the close frame, so that nobody has to
 rely on a close code arriving. The close codes are 4000 + the HTTP status where one fits.
+
+    ProtocolError       a message that is refused; carries an ErrorCode and becomes an `error` event
+    ConversationError   one's own side, or the server, broke the order of events: a fault in code
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,7 @@ class ErrorCode(StrEnum):
     TOO_MANY_ERRORS = "too_many_errors"
     NOT_STARTED = "not_started"
     ALREADY_STARTED = "already_started"
+    ALREADY_ENDED = "already_ended"
     START_TIMEOUT = "start_timeout"
     CONFIG_INVALID = "config_invalid"
     PROTOCOL_UNSUPPORTED = "protocol_unsupported"
@@ -73,14 +78,20 @@ def _kind(close: int | None, cure: str, *, retryable: bool = False) -> ErrorKind
 
 
 ERROR_KINDS: dict[ErrorCode, ErrorKind] = {
-    ErrorCode.MESSAGE_INVALID: _kind(None, "Send one JSON object with a `type` a message."),
+    ErrorCode.MESSAGE_INVALID: _kind(
+        None, "Send one JSON object a message, with a `type`; correct the field in `param`, if any."
+    ),
+    # Above the hard limit the websocket layer itself closes with 1009 and no error comes before.
     ErrorCode.MESSAGE_TOO_LARGE: _kind(
-        1009, "Send smaller messages; see limits in session.started."
+        None, "Send smaller messages; see limits in session.started."
     ),
     ErrorCode.TYPE_UNKNOWN: _kind(None, "Use a message type of this protocol version."),
     ErrorCode.TOO_MANY_ERRORS: _kind(4400, "Fix the client: it sent invalid messages repeatedly."),
     ErrorCode.NOT_STARTED: _kind(4400, "Send session.start before anything else."),
     ErrorCode.ALREADY_STARTED: _kind(None, "A session starts once; open another connection."),
+    ErrorCode.ALREADY_ENDED: _kind(
+        None, "After session.end send only acks and the texts of announced utterances."
+    ),
     ErrorCode.START_TIMEOUT: _kind(
         4408, "Send session.start at once after connecting.", retryable=True
     ),
@@ -125,3 +136,53 @@ class WarningCode(StrEnum):
     TEXT_TIMEOUT = "text_timeout"
     INTERIM_SKIPPED = "interim_skipped"
     BACKPRESSURE = "backpressure"
+
+
+class ProtocolError(Exception):
+    """A message, or a session, that the server refuses.
+
+    cause: what was wrong, a sentence without content that the client sent (it may be private).
+    param: the field at fault, dotted (`audio.sample_rate`), or None.
+    message_type: the type of the refused message, where it was known.
+    """
+
+    def __init__(
+        self,
+        code: ErrorCode,
+        cause: str,
+        param: str | None = None,
+        *,
+        message_type: str | None = None,
+        utterance: int | None = None,
+        retry_after_ms: int | None = None,
+    ) -> None:
+        super().__init__(f"{code}: {cause}")
+        self.code = code
+        self.cause = cause
+        self.param = param
+        self.message_type = message_type
+        self.utterance = utterance
+        self.retry_after_ms = retry_after_ms
+
+    @property
+    def message(self) -> str:
+        """The cause and the cure, as the client reads them."""
+        return f"{self.cause} {self.code.kind.cure}"
+
+    def fields(self) -> dict[str, Any]:
+        """The fields of the `error` event, all but its sequence."""
+        kind = self.code.kind
+        return {
+            "code": self.code,
+            "message": self.message,
+            "param": self.param,
+            "fatal": kind.fatal,
+            "retryable": kind.retryable,
+            "resume": kind.resume,
+            "retry_after_ms": self.retry_after_ms,
+            "utterance": self.utterance,
+        }
+
+
+class ConversationError(Exception):
+    """Events or messages out of order. The message says which rule broke and what was expected."""

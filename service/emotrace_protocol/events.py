@@ -19,6 +19,9 @@ NOTICE = (
     "They do not say what a person feels."
 )
 
+# A newer server may know more codes: a client then goes by `fatal` and `retryable`.
+AnyErrorCode = Annotated[ErrorCode | str, Field(union_mode="left_to_right")]
+AnyWarningCode = Annotated[WarningCode | str, Field(union_mode="left_to_right")]
 Probability = Annotated[float, Field(ge=0, le=1)]
 ModalityName = Literal["acoustic", "lexical", "facial"]
 
@@ -32,6 +35,10 @@ class Event(Part):
 
     type: str
     sequence: int = Field(ge=0)
+
+
+class UnknownEvent(Event):
+    """An event of a newer server. Skip it, but count it: its sequence belongs to the session's."""
 
 
 class BundleInfo(Part):
@@ -205,14 +212,14 @@ class Heartbeat(Event):
 
 class Warned(Event):
     type: Literal["warning"] = "warning"
-    code: WarningCode
+    code: AnyWarningCode
     message: str
     param: str | None = None
 
 
 class Failed(Event):
     type: Literal["error"] = "error"
-    code: ErrorCode
+    code: AnyErrorCode
     message: str
     param: str | None = None
     fatal: bool

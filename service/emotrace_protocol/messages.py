@@ -1,14 +1,24 @@
 """What a client may send: JSON text messages. Audio itself is a binary message without a header.
 
-Unknown fields are tolerated; the server answers them with a `warning` (code `field_unknown`).
+Unknown fields are tolerated on the wire; the server answers them with a `warning` (code
+`field_unknown`). The models themselves refuse them, so that a misspelt argument is seen at once.
 """
 
 from __future__ import annotations
 
+import unicodedata
 from enum import StrEnum
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+)
 
 PROTOCOL_VERSION = 1
 
@@ -26,12 +36,30 @@ Language = Annotated[
 ]
 
 
+def _supported_rate(rate: int) -> int:
+    if rate not in SAMPLE_RATES:
+        raise ValueError(f"a sample rate is one of {', '.join(map(str, SAMPLE_RATES))} Hz")
+    return rate
+
+
+def _normalised(text: str) -> str:
+    text = unicodedata.normalize("NFC", text)
+    if len(text) > MAX_TEXT_CHARACTERS:  # NFC lengthens some texts
+        raise ValueError(f"a text has at most {MAX_TEXT_CHARACTERS} characters in form NFC")
+    return text
+
+
+SampleRate = Annotated[
+    int, AfterValidator(_supported_rate), Field(json_schema_extra={"enum": list(SAMPLE_RATES)})
+]
+Text = Annotated[str, Field(max_length=MAX_TEXT_CHARACTERS), AfterValidator(_normalised)]
+
+
 class Message(BaseModel):
     """One control message. `type` names it."""
 
-    model_config = ConfigDict(frozen=True, extra="allow", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
-    direction: ClassVar[str] = "client"
     type: str
 
 
@@ -66,7 +94,7 @@ class ProhibitedPurpose(StrEnum):
 
 
 class Part(BaseModel):
-    """A nested part of a message. Unknown fields are refused: a misspelt limit would be silent."""
+    """A nested part of a message."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -75,8 +103,8 @@ class AudioFormat(Part):
     """Interleaved raw samples. One channel is one speaker."""
 
     encoding: Annotated[AudioEncoding, Field(strict=False)] = AudioEncoding.S16LE
-    sample_rate: int = Field(default=16_000, description="Hz: 8000, 16000, 24000, 44100 or 48000")
-    channels: int = Field(default=1, description=f"1 to {MAX_CHANNELS}")
+    sample_rate: SampleRate = Field(default=16_000, description="Hz")
+    channels: int = Field(default=1, ge=1, le=MAX_CHANNELS)
 
 
 class Endpointing(Part):
@@ -117,17 +145,21 @@ class SessionStart(Message):
         default=None, max_length=64, description="what the estimates are for"
     )
 
-    @model_validator(mode="after")
-    def _speakers_fit_channels(self) -> SessionStart:
-        if self.speakers is not None:
-            if len(self.speakers) != self.audio.channels:
-                raise ValueError(
-                    f"{len(self.speakers)} speakers for {self.audio.channels} channels: "
-                    "name one a channel"
-                )
-            if len(set(self.speakers)) != len(self.speakers):
-                raise ValueError("two channels have the same speaker name")
-        return self
+    @field_validator("speakers")
+    @classmethod
+    def _fit_channels(
+        cls, speakers: tuple[str, ...] | None, info: ValidationInfo
+    ) -> tuple[str, ...] | None:
+        if speakers is None or "audio" not in info.data:
+            return speakers
+        channels = info.data["audio"].channels
+        if len(speakers) != channels:
+            raise ValueError(
+                f"{len(speakers)} speakers for {channels} channels: name one a channel"
+            )
+        if len(set(speakers)) != len(speakers):
+            raise ValueError("two channels have the same speaker name")
+        return speakers
 
 
 class UtteranceText(Message):
@@ -138,16 +170,19 @@ class UtteranceText(Message):
     """
 
     type: Literal["utterance.text"] = "utterance.text"
-    text: str = Field(max_length=MAX_TEXT_CHARACTERS)
+    text: Text
     utterance: int | None = Field(default=None, ge=0)
-    speaker: SpeakerName | None = Field(default=None, description="needed without `utterance`")
+    speaker: SpeakerName | None = Field(
+        default=None, validate_default=True, description="needed without `utterance`"
+    )
     language: Language | None = None
 
-    @model_validator(mode="after")
-    def _names_its_turn(self) -> UtteranceText:
-        if self.utterance is None and self.speaker is None:
+    @field_validator("speaker")
+    @classmethod
+    def _names_its_turn(cls, speaker: str | None, info: ValidationInfo) -> str | None:
+        if speaker is None and info.data.get("utterance", 0) is None:
             raise ValueError("name an utterance, or the speaker of a turn without audio")
-        return self
+        return speaker
 
 
 class Image(Message):

@@ -1,0 +1,251 @@
+"""Which message may follow which: the conversation as a pure object, one a side.
+
+No clock, no socket: a shell passes in what arrived and sends what comes out (in the manner of
+python-websockets' sans-IO core).
+
+    client                                server
+    session.start  ─────────────────────► receive
+                   ◄───────────────────── session.started    (before it, only `error`)
+    audio, text, image, marker, ack ────► receive, receive_audio
+                   ◄───────────────────── events, numbered without gaps
+    session.end    ─────────────────────► receive            (after it, only ack and texts of
+                   ◄───────────────────── events              announced utterances)
+                   ◄───────────────────── session.ended      (after it, nothing)
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from enum import Enum, auto
+from typing import Any, TypeVar
+
+from emotrace_protocol.errors import ConversationError, ErrorCode, ProtocolError
+from emotrace_protocol.events import Event, Failed, SessionEnded, SessionStarted, UnknownEvent
+from emotrace_protocol.messages import Ack, Message, SessionEnd, SessionStart, UtteranceText
+
+MAX_INVALID = 5
+INVALID_WINDOW_S = 60.0
+
+E = TypeVar("E", bound=Event)
+
+
+class State(Enum):
+    """Where a conversation stands."""
+
+    CONNECTED = auto()  # nothing said yet
+    STARTING = auto()  # session.start is said, session.started is not
+    OPEN = auto()
+    ENDING = auto()  # session.end is said
+    ENDED = auto()  # session.ended is said
+
+
+class ServerConversation:
+    """The server's side of one session.
+
+    sent: events numbered so far. counts: the same by type. acknowledged: the highest sequence that
+    the client acknowledged, -1 before.
+    """
+
+    def __init__(self) -> None:
+        self.state = State.CONNECTED
+        self.sent = 0
+        self.counts: Counter[str] = Counter()
+        self.acknowledged = -1
+        self._fatal = False
+        self._invalid_at: deque[float] = deque(maxlen=MAX_INVALID)
+
+    def receive(self, message: Message) -> None:
+        """Takes note of a client's message. Raises ProtocolError if it may not come now."""
+        if isinstance(message, SessionStart):
+            if self.state is not State.CONNECTED:
+                raise _already_started()
+            self.state = State.STARTING
+            return
+        if self.state is State.CONNECTED:
+            raise _not_started(message.type)
+        if isinstance(message, Ack):
+            self._acknowledge(message.sequence)
+        elif self.state in (State.ENDING, State.ENDED):
+            # The last utterance is announced after session.end, and its words come after that.
+            if not (isinstance(message, UtteranceText) and message.utterance is not None):
+                raise _already_ended(message.type)
+        elif isinstance(message, SessionEnd):
+            self.state = State.ENDING
+
+    def receive_audio(self) -> None:
+        """Takes note of a binary message. Raises ProtocolError if it may not come now."""
+        if self.state is State.CONNECTED:
+            raise _not_started("audio")
+        if self.state in (State.ENDING, State.ENDED):
+            raise _already_ended("audio")
+
+    def invalid(self, now_s: float) -> None:
+        """Counts a `message_invalid`. Raises ProtocolError (too_many_errors) at 5 in 60 s.
+
+        now_s: any clock that does not go back.
+        """
+        self._invalid_at.append(now_s)
+        if len(self._invalid_at) == MAX_INVALID and now_s - self._invalid_at[0] < INVALID_WINDOW_S:
+            raise ProtocolError(
+                ErrorCode.TOO_MANY_ERRORS,
+                f"{MAX_INVALID} invalid messages came within {INVALID_WINDOW_S:.0f} s.",
+            )
+
+    def refuse(self, error: ProtocolError, now_s: float) -> Failed:
+        """The event that answers a refused message; where it is `fatal`, close after sending it.
+
+        A second session.start does no harm however wrong its content: it gets `already_started`.
+        """
+        if error.message_type == "session.start" and self.state is not State.CONNECTED:
+            error = _already_started()
+        elif error.code is ErrorCode.MESSAGE_INVALID:
+            try:
+                self.invalid(now_s)
+            except ProtocolError as last:
+                error = last
+        return self.number(Failed, **error.fields())
+
+    def number(self, event_type: type[E], **fields: Any) -> E:
+        """Builds the next event. Raises ConversationError if it may not be sent now.
+
+        A pydantic ValidationError (a field is wrong) uses up no number.
+        """
+        self._check_may_send(event_type)
+        event = event_type(sequence=self.sent, **fields)
+        self.sent += 1
+        self.counts[event.type] += 1
+        if isinstance(event, SessionStarted) and self.state is State.STARTING:
+            self.state = State.OPEN
+        elif isinstance(event, SessionEnded):
+            self.state = State.ENDED
+        elif isinstance(event, Failed):
+            self._fatal = event.fatal
+        return event
+
+    def _acknowledge(self, sequence: int) -> None:
+        if sequence >= self.sent:
+            raise ProtocolError(
+                ErrorCode.ACK_INVALID,
+                f"Event {sequence} is acknowledged, and {self.sent} events were sent.",
+                "sequence",
+                message_type="ack",
+            )
+        self.acknowledged = max(self.acknowledged, sequence)
+
+    def _check_may_send(self, event_type: type[Event]) -> None:
+        name = event_type.__name__
+        if self.state is State.ENDED:
+            raise ConversationError(f"{name} after session.ended: nothing may follow it")
+        if self._fatal and event_type is not SessionEnded:
+            raise ConversationError(f"{name} after a fatal error: only session.ended may follow it")
+        started = self.counts["session.started"] > 0
+        if event_type is SessionStarted:
+            if started or self.state is State.CONNECTED:
+                raise ConversationError(f"{name} where no session.start waits for an answer")
+        elif event_type is not Failed and not started:
+            raise ConversationError(f"{name} before session.started: only an error may precede it")
+
+
+class ClientConversation:
+    """The client's side of one session: what it may send, and whether the server keeps the order.
+
+    received: events so far. counts: the same by type. `state` is ENDED once session.ended came.
+    """
+
+    def __init__(self) -> None:
+        self.state = State.CONNECTED
+        self.received = 0
+        self.counts: Counter[str] = Counter()
+        self._fatal = False
+
+    def start(self) -> None:
+        """session.start is being sent. Raises ConversationError the second time."""
+        if self.state is not State.CONNECTED:
+            raise ConversationError("a session starts once: open another connection")
+        self.state = State.STARTING
+
+    def send(self, message: Message) -> None:
+        """Any message is being sent. Raises ConversationError if the server would refuse it."""
+        if isinstance(message, SessionStart):
+            self.start()
+            return
+        if isinstance(message, Ack):
+            if message.sequence >= self.received:
+                raise ConversationError(f"ack of event {message.sequence}, which has not come")
+            return
+        if isinstance(message, UtteranceText) and message.utterance is not None:
+            self._check_may_send(message.type, after_end=True)
+            return
+        self._check_may_send(message.type)
+        if isinstance(message, SessionEnd):
+            self.state = State.ENDING
+
+    def send_audio(self) -> None:
+        """Audio is being sent. Raises ConversationError if the server would refuse it."""
+        self._check_may_send("audio")
+
+    def receive(self, event: Event) -> None:
+        """Takes note of an event. Raises ConversationError if the server broke the order."""
+        if self.state is State.ENDED:
+            raise ConversationError(f"{event.type} came after session.ended")
+        if event.sequence != self.received:
+            raise ConversationError(
+                f"event {event.sequence} ({event.type}) came where {self.received} was due: "
+                "events were lost, doubled or reordered"
+            )
+        self._check_may_come(event)
+        self.received += 1
+        self.counts[event.type] += 1
+        if isinstance(event, SessionStarted) and self.state is State.STARTING:
+            self.state = State.OPEN
+        elif isinstance(event, SessionEnded):
+            self._check_totals(event)
+            self.state = State.ENDED
+        elif isinstance(event, Failed):
+            self._fatal = event.fatal
+
+    def _check_may_send(self, what: str, *, after_end: bool = False) -> None:
+        if self.state is State.CONNECTED:
+            raise ConversationError(f"{what} before session.start")
+        if self.state is State.ENDED or (self.state is State.ENDING and not after_end):
+            raise ConversationError(f"{what} after the session's end")
+
+    def _check_may_come(self, event: Event) -> None:
+        started = self.counts["session.started"] > 0
+        if isinstance(event, SessionStarted):
+            if started or self.state is State.CONNECTED:
+                raise ConversationError("session.started came twice, or without a session.start")
+        elif not started and not isinstance(event, (Failed, UnknownEvent)):
+            raise ConversationError(f"{event.type} came before session.started")
+        if self._fatal and not isinstance(event, (SessionEnded, UnknownEvent)):
+            raise ConversationError(f"{event.type} came after a fatal error")
+
+    def _check_totals(self, ended: SessionEnded) -> None:
+        totals = ended.totals
+        for name, said, counted in (
+            ("events", totals.events, self.received),
+            ("finals", totals.finals, self.counts["emotion.final"]),
+            ("revisions", totals.revisions, self.counts["emotion.revised"]),
+        ):
+            if said != counted:
+                raise ConversationError(f"the server sent {said} {name} and {counted} came")
+
+
+def _not_started(what: str) -> ProtocolError:
+    return ProtocolError(
+        ErrorCode.NOT_STARTED, f"{what} came before session.start.", message_type=what
+    )
+
+
+def _already_started() -> ProtocolError:
+    return ProtocolError(
+        ErrorCode.ALREADY_STARTED, "session.start came a second time; it was ignored."
+    )
+
+
+def _already_ended(what: str) -> ProtocolError:
+    return ProtocolError(
+        ErrorCode.ALREADY_ENDED,
+        f"{what} came after session.end; it was ignored.",
+        message_type=what,
+    )
