@@ -76,6 +76,8 @@ class DecoderInfo(Part):
 
 
 class SessionStarted(Event):
+    """The answer to session.start: what is loaded, and what this session runs with."""
+
     type: Literal["session.started"] = "session.started"
     session: str
     protocol_version: int
@@ -96,16 +98,22 @@ class UtteranceEvent(Event):
 
 
 class SpeechStarted(UtteranceEvent):
+    """Somebody began to speak."""
+
     type: Literal["speech.started"] = "speech.started"
 
 
 class SpeechEnded(UtteranceEvent):
+    """An utterance is over; its estimate follows."""
+
     type: Literal["speech.ended"] = "speech.ended"
     end_ms: int
     reason: Literal["silence", "max_length", "end_of_audio"]
 
 
 class TranscriptFinal(UtteranceEvent):
+    """The words of an utterance."""
+
     type: Literal["transcript.final"] = "transcript.final"
     end_ms: int
     text: str
@@ -180,6 +188,8 @@ class Timings(Part):
 
 
 class EmotionFinal(Estimate):
+    """The estimate of a whole utterance, with its reasons."""
+
     type: Literal["emotion.final"] = "emotion.final"
     decoder: DecoderResult
     explanation: Explanation
@@ -198,6 +208,8 @@ class EmotionRevised(UtteranceEvent):
 
 
 class MarkerReached(Event):
+    """Everything that the client sent before this marker has been processed."""
+
     type: Literal["marker.reached"] = "marker.reached"
     id: str
     audio_ms: int
@@ -211,6 +223,8 @@ class Heartbeat(Event):
 
 
 class Warned(Event):
+    """The session goes on, with less than the client may expect."""
+
     type: Literal["warning"] = "warning"
     code: AnyWarningCode
     message: str
@@ -218,6 +232,8 @@ class Warned(Event):
 
 
 class Failed(Event):
+    """Something was refused or failed; where `fatal`, the close follows."""
+
     type: Literal["error"] = "error"
     code: AnyErrorCode
     message: str
@@ -243,6 +259,8 @@ class Totals(Part):
 
 
 class SessionEnded(Event):
+    """The last event."""
+
     type: Literal["session.ended"] = "session.ended"
     reason: Literal["client", "idle", "error", "going_away"]
     totals: Totals
