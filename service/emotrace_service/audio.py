@@ -1,0 +1,209 @@
+"""Framer: bytes of a stream, cut anywhere -> frames of 512 samples at 16 kHz. Pure.
+
+The frames never depend on how the bytes were cut into messages: samples and interleaved frames that
+a cut splits are carried over, and the resampler is always fed blocks of the same 10 ms.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+import soxr
+
+from emotrace_models.types import SAMPLE_RATE, FloatArray
+from emotrace_protocol.errors import ErrorCode
+from emotrace_protocol.messages import MAX_CHANNELS, SAMPLE_RATES, AudioFormat
+from emotrace_service.pcm import SAMPLE_BYTES, decode_samples
+from emotrace_service.sniffing import sniff
+
+FRAME_SAMPLES = 512  # 32 ms, what the voice detector takes
+
+
+class AudioRejected(ValueError):
+    """Audio that cannot be taken in. `code` is what the client is told."""
+
+    code: ClassVar[ErrorCode]
+
+
+class AudioFormatUnsupported(AudioRejected):
+    """The stated format is none that the service takes."""
+
+    code = ErrorCode.AUDIO_FORMAT_UNSUPPORTED
+
+
+class AudioFormatSuspect(AudioRejected):
+    """The bytes are an encoded file, or a WAV file of another format. The stream is of no use."""
+
+    code = ErrorCode.AUDIO_FORMAT_SUSPECT
+
+
+class AudioNonfinite(AudioRejected):
+    """The message held NaN or infinite samples. Nothing of it was kept; the stream goes on."""
+
+    code = ErrorCode.AUDIO_NONFINITE
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Block:
+    """One frame of every channel, in step.
+
+    start_sample: place of the first sample in the session, at 16 kHz.
+    samples: [channel, 512] float32 in [-1, 1].
+    length: how many of the 512 were heard; less than 512 only in the last block of a stream.
+    """
+
+    start_sample: int
+    samples: FloatArray
+    length: int = FRAME_SAMPLES
+
+
+class Tail(NamedTuple):
+    """The end of a stream: its last blocks, and the bytes too few for one sample a channel."""
+
+    blocks: list[Block]
+    leftover_bytes: int
+
+
+class Framer:
+    """Turns messages of bytes into blocks. One a session.
+
+    Memory: what is kept between messages is less than one frame, one resampler block and the
+    resampler's own delay (at most 0.12 s).
+    Raises AudioFormatUnsupported if the format is none that the service takes.
+    """
+
+    def __init__(self, audio: AudioFormat) -> None:
+        if audio.sample_rate not in SAMPLE_RATES:
+            raise AudioFormatUnsupported(
+                f"a sample rate of {audio.sample_rate} Hz is not supported; "
+                f"use one of {', '.join(map(str, SAMPLE_RATES))}"
+            )
+        if not 1 <= audio.channels <= MAX_CHANNELS:
+            raise AudioFormatUnsupported(
+                f"{audio.channels} channels are not supported; use 1 to {MAX_CHANNELS}"
+            )
+        self._audio = audio
+        self._step_bytes = SAMPLE_BYTES[audio.encoding] * audio.channels
+        self._head: bytes | None = b""  # None: what the stream is has been decided
+        self._carry = b""  # less than one sample of every channel
+        self._skip = 0  # bytes of a refused message's last step, still to come
+        self._resampler = (
+            None
+            if audio.sample_rate == SAMPLE_RATE
+            else soxr.ResampleStream(
+                audio.sample_rate, SAMPLE_RATE, audio.channels, dtype="float32", quality="HQ"
+            )
+        )
+        self._block_samples = audio.sample_rate // 100
+        self._waiting = np.empty((0, audio.channels), np.float32)  # before the resampler
+        self._pending = np.empty((0, audio.channels), np.float32)  # less than one frame
+        self._samples_in = 0
+        self._blocks_out = 0
+        self._finished = False
+
+    @property
+    def samples_in(self) -> int:
+        """Samples a channel taken in so far, at the stream's own rate."""
+        return self._samples_in
+
+    @property
+    def position(self) -> int:
+        """Samples a channel given out in blocks so far, at 16 kHz."""
+        return self._blocks_out * FRAME_SAMPLES
+
+    def push(self, data: bytes) -> list[Block]:
+        """The blocks that `data` completes.
+
+        Raises AudioFormatSuspect (the stream is of no use any more) or AudioNonfinite (nothing of
+        this message was kept, nor the sample that it shared with the message before; the stream
+        stays aligned).
+        """
+        if self._head is not None:
+            data = self._open(self._head + data, complete=False)
+        return self._frame(self._decode(data))
+
+    def finish(self) -> Tail:
+        """The last blocks, filled up with zeros, and how many bytes were left over.
+
+        Raises AudioRejected, as `push` does, if the whole stream was a few bytes that are no sound.
+        """
+        if self._finished:
+            return Tail([], 0)
+        self._finished = True
+        steps = self._decode(b"" if self._head is None else self._open(self._head, complete=True))
+        blocks = self._frame(steps, last=True)
+        heard = len(self._pending)
+        if heard:
+            filled = np.zeros((FRAME_SAMPLES, self._audio.channels), np.float32)
+            filled[:heard] = self._pending
+            self._pending = self._pending[:0]
+            blocks.append(self._block(filled, heard))
+        return Tail(blocks, len(self._carry))
+
+    def _open(self, head: bytes, *, complete: bool) -> bytes:
+        """The samples' bytes of the stream's beginning; none while it is not decided what it is."""
+        opening = sniff(head, self._audio, complete=complete)
+        if opening is None:
+            self._head = head
+            return b""
+        if opening.suspect is not None:
+            raise AudioFormatSuspect(f"the stream begins like {opening.suspect}")
+        self._head = None
+        return head[opening.skip :]
+
+    def _decode(self, data: bytes) -> FloatArray:
+        """[step, channel] at the stream's own rate, of the whole steps that are there now."""
+        if self._skip:
+            skipped = min(self._skip, len(data))
+            self._skip -= skipped
+            data = data[skipped:]
+        data = self._carry + data
+        whole = len(data) - len(data) % self._step_bytes
+        try:
+            samples = decode_samples(self._audio.encoding, data[:whole])
+        except ValueError as error:
+            self._skip = -len(data) % self._step_bytes
+            self._carry = b""
+            raise AudioNonfinite(str(error)) from error
+        self._carry = data[whole:]
+        steps = samples.reshape(-1, self._audio.channels)
+        self._samples_in += len(steps)
+        return steps
+
+    def _resample(self, steps: FloatArray, *, last: bool) -> FloatArray:
+        """[step, channel] at 16 kHz. Fed in blocks of one size, so that no cut shows."""
+        if self._resampler is None:
+            return steps
+        waiting = np.concatenate([self._waiting, steps])
+        whole = len(waiting) - len(waiting) % self._block_samples
+        parts = [
+            self._resampler.resample_chunk(waiting[at : at + self._block_samples])
+            for at in range(0, whole, self._block_samples)
+        ]
+        self._waiting = waiting[whole:].copy()
+        if last:
+            parts.append(self._resampler.resample_chunk(self._waiting, last=True))
+            self._waiting = self._waiting[:0]
+        if not parts:
+            return self._pending[:0]
+        # A filter's overshoot at full scale would leave [-1, 1].
+        resampled: FloatArray = np.clip(np.concatenate(parts), -1.0, 1.0)
+        return resampled
+
+    def _frame(self, steps: FloatArray, *, last: bool = False) -> list[Block]:
+        pending = np.concatenate([self._pending, self._resample(steps, last=last)])
+        whole = len(pending) - len(pending) % FRAME_SAMPLES
+        self._pending = pending[whole:].copy()
+        return [
+            self._block(pending[at : at + FRAME_SAMPLES], FRAME_SAMPLES)
+            for at in range(0, whole, FRAME_SAMPLES)
+        ]
+
+    def _block(self, steps: FloatArray, length: int) -> Block:
+        samples = np.ascontiguousarray(steps.T)
+        samples.setflags(write=False)
+        block = Block(self.position, samples, length)
+        self._blocks_out += 1
+        return block

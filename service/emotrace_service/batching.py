@@ -1,0 +1,154 @@
+"""Batcher: what runs together, and when. Pure: time is an argument, in seconds of any clock.
+
+Work of one kind runs together. A kind is due when a batch is full or its oldest item has waited
+long enough; of the kinds that are due, the one with the most urgent item goes first. Within a kind
+the order is priority, then arrival.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Generic, TypeVar
+
+Payload = TypeVar("Payload")
+
+
+class BatcherFull(Exception):
+    """The queue is full; the item was not taken."""
+
+
+class Priority(IntEnum):
+    """Lower goes first: a final estimate is a promise, an interim one a courtesy."""
+
+    FINAL = 0
+    INTERIM = 1
+
+
+@dataclass(frozen=True, slots=True)
+class BatchPolicy:
+    """max_items: size of a full batch. max_wait: seconds that an item waits for company."""
+
+    max_items: int = 16
+    max_wait: float = 0.005
+
+    def __post_init__(self) -> None:
+        if self.max_items < 1 or self.max_wait < 0:
+            raise ValueError(f"no batch can follow {self}")
+
+
+@dataclass(slots=True, eq=False)
+class Item(Generic[Payload]):
+    """One piece of work.
+
+    kind: only items of one kind run together.
+    deadline: from this time on it is of no use to anyone; None: it always is.
+    cancelled: set by whoever wanted it and does not any more; it is left out then.
+    """
+
+    kind: str
+    payload: Payload
+    priority: Priority
+    arrival: float
+    deadline: float | None = None
+    cancelled: bool = False
+    order: tuple[int, float, int] = field(default=(0, 0.0, 0), init=False)
+
+
+class Batcher(Generic[Payload]):
+    """A bounded queue that gives out batches. It knows no thread: its owner guards it.
+
+    policies: a policy for each kind of work. capacity: items of all kinds together.
+    """
+
+    def __init__(self, policies: Mapping[str, BatchPolicy], capacity: int) -> None:
+        if capacity < 1:
+            raise ValueError("a batcher needs a capacity of at least 1")
+        self._policies = dict(policies)
+        self._capacity = capacity
+        self._waiting: dict[str, list[Item[Payload]]] = {kind: [] for kind in policies}
+        self._added = 0
+
+    def __len__(self) -> int:
+        """Items waiting, cancelled ones included until they are met."""
+        return sum(map(len, self._waiting.values()))
+
+    @property
+    def full(self) -> bool:
+        """Whether `add` would refuse an item now."""
+        if len(self) < self._capacity:
+            return False
+        self._purge()
+        return len(self) >= self._capacity
+
+    def add(self, item: Item[Payload]) -> None:
+        """Take an item in. Raises BatcherFull, or KeyError for a kind that has no policy."""
+        waiting = self._waiting[item.kind]
+        if self.full:
+            raise BatcherFull(f"{self._capacity} items are waiting already")
+        self._added += 1
+        item.order = (item.priority, item.arrival, self._added)
+        insort(waiting, item, key=_order)
+
+    def take(self, now: float) -> list[Item[Payload]] | None:
+        """Items of one kind to run together now, most urgent first; None: nothing is due.
+
+        Cancelled items are left out for good. Items past their deadline are never given out:
+        `expired` gives them back.
+        """
+        self._purge()
+        due: list[tuple[tuple[int, float, int], str]] = []
+        for kind in self._waiting:
+            alive = self._alive(kind, now)
+            if alive and self._due_at(kind, alive) <= now:
+                due.append((alive[0].order, kind))
+        if not due:
+            return None
+        _, kind = min(due)
+        batch = self._alive(kind, now)[: self._policies[kind].max_items]
+        taken = set(map(id, batch))
+        self._waiting[kind] = [item for item in self._waiting[kind] if id(item) not in taken]
+        return batch
+
+    def expired(self, now: float) -> list[Item[Payload]]:
+        """Take out the items whose deadline has passed, so that their callers can be told."""
+        self._purge()
+        late: list[Item[Payload]] = []
+        for kind, waiting in self._waiting.items():
+            late += [item for item in waiting if _is_late(item, now)]
+            self._waiting[kind] = [item for item in waiting if not _is_late(item, now)]
+        return sorted(late, key=_order)
+
+    def wait(self, now: float) -> float | None:
+        """Seconds until `take` or `expired` has something; 0: now. None: nothing is waiting."""
+        self._purge()
+        moments: list[float] = []
+        for kind, waiting in self._waiting.items():
+            moments += [item.deadline for item in waiting if item.deadline is not None]
+            alive = self._alive(kind, now)
+            if alive:
+                moments.append(self._due_at(kind, alive))
+        return max(0.0, min(moments) - now) if moments else None
+
+    def _alive(self, kind: str, now: float) -> list[Item[Payload]]:
+        return [item for item in self._waiting[kind] if not _is_late(item, now)]
+
+    def _due_at(self, kind: str, alive: list[Item[Payload]]) -> float:
+        policy = self._policies[kind]
+        if len(alive) >= policy.max_items:
+            return float("-inf")
+        return min(item.arrival for item in alive) + policy.max_wait
+
+    def _purge(self) -> None:
+        for kind, waiting in self._waiting.items():
+            self._waiting[kind] = [item for item in waiting if not item.cancelled]
+
+
+def _order(item: Item[Payload]) -> tuple[int, float, int]:
+    return item.order
+
+
+def _is_late(item: Item[Payload], now: float) -> bool:
+    return item.deadline is not None and item.deadline <= now

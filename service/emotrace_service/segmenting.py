@@ -1,0 +1,224 @@
+"""Segmenter: blocks and their speech probabilities -> utterances of a session. Pure.
+
+One a session. Utterances are numbered across channels in the order in which they are announced;
+within one frame, by channel. What comes out depends on the audio alone, never on time or on cuts.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+
+from emotrace_models.types import SAMPLE_RATE, FloatArray, Utterance
+from emotrace_service.audio import FRAME_SAMPLES, Block
+from emotrace_service.endpointing import (
+    Boundary,
+    Endpointer,
+    EndpointingConfig,
+    EndpointState,
+    EndReason,
+    Started,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechStarted:
+    """Somebody speaks: utterance `index` is open. Every one of these gets one UtteranceReady."""
+
+    index: int
+    speaker: str
+    start_sample: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class InterimDue:
+    """One more second of an open utterance has been heard. `utterance` is what there is so far."""
+
+    utterance: Utterance
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class UtteranceReady:
+    """An utterance is over.
+
+    speech_end_sample: where its speech ended; `utterance.end_sample` is that and some padding.
+    decided_sample: how much audio had been heard when the end was decided, so that
+        decided_sample - speech_end_sample is the endpointing's wait.
+    """
+
+    utterance: Utterance
+    speech_end_sample: int
+    decided_sample: int
+    reason: EndReason
+
+
+Item: TypeAlias = SpeechStarted | InterimDue | UtteranceReady
+
+
+class _Sound:
+    """The last samples of one channel, [first, position)."""
+
+    def __init__(self) -> None:
+        self._frames: deque[FloatArray] = deque()
+        self._first = 0
+
+    def push(self, frame: FloatArray) -> None:
+        self._frames.append(frame)
+
+    def forget(self, before: int) -> None:
+        """Drop the frames that lie wholly before this sample."""
+        while self._frames and self._first + FRAME_SAMPLES <= before:
+            self._frames.popleft()
+            self._first += FRAME_SAMPLES
+
+    def cut(self, start: int, end: int) -> FloatArray:
+        """A copy of the samples [start, end)."""
+        first = (start - self._first) // FRAME_SAMPLES
+        last = -((self._first - end) // FRAME_SAMPLES)
+        frames = [self._frames[frame] for frame in range(first, last)]
+        offset = start - self._first - first * FRAME_SAMPLES
+        samples: FloatArray = np.concatenate(frames)[offset : offset + end - start].copy()
+        samples.setflags(write=False)
+        return samples
+
+    def __len__(self) -> int:
+        return len(self._frames) * FRAME_SAMPLES
+
+
+@dataclass(slots=True)
+class _Channel:
+    """One speaker's channel. `open` is the announced utterance, if any."""
+
+    speaker: str
+    state: EndpointState
+    sound: _Sound
+    open: SpeechStarted | None = None
+    interim_sample: int = 0  # the next interim estimate is due when speech has reached this
+
+
+class Segmenter:
+    """Cuts the channels of one session into utterances.
+
+    speakers: the name of each channel's speaker.
+    interim_samples: how often an open utterance gives an InterimDue, counted from its start;
+        None: never.
+    Memory: a channel keeps at most the longest utterance, or between utterances the padding.
+    """
+
+    def __init__(
+        self,
+        speakers: Sequence[str],
+        config: EndpointingConfig,
+        *,
+        interim_samples: int | None = SAMPLE_RATE,
+    ) -> None:
+        self._endpointer = Endpointer(config)
+        self._channels = [
+            _Channel(speaker, self._endpointer.start(), _Sound()) for speaker in speakers
+        ]
+        self._interim_samples = interim_samples
+        self._numbered = 0
+        self._position = 0
+
+    @property
+    def position(self) -> int:
+        """Samples a channel heard so far."""
+        return self._position
+
+    @property
+    def buffered_samples(self) -> int:
+        """Samples kept now, all channels together."""
+        return sum(len(channel.sound) for channel in self._channels)
+
+    def claim_number(self) -> int:
+        """The next utterance number, for a turn without audio."""
+        number = self._numbered
+        self._numbered += 1
+        return number
+
+    def open_utterances(self) -> tuple[SpeechStarted, ...]:
+        """The utterances that were announced and are not over yet, by number."""
+        opened = (channel.open for channel in self._channels)
+        return tuple(sorted((one for one in opened if one), key=lambda one: one.index))
+
+    def push(self, block: Block, probabilities: Sequence[float]) -> list[Item]:
+        """The next block, and for each channel the probability that it holds speech.
+
+        Raises ValueError if block, probabilities and speakers differ in number, or if the block
+        does not follow the last one.
+        """
+        if not len(block.samples) == len(probabilities) == len(self._channels):
+            raise ValueError(
+                f"{len(block.samples)} channels and {len(probabilities)} probabilities "
+                f"for {len(self._channels)} speakers"
+            )
+        if block.start_sample != self._position:
+            raise ValueError(
+                f"the block begins at sample {block.start_sample}, not at {self._position}"
+            )
+        self._position += block.length
+        items: list[Item] = []
+        for channel, samples, probability in zip(
+            self._channels, block.samples, probabilities, strict=True
+        ):
+            channel.sound.push(samples)
+            channel.state, boundaries = self._endpointer.advance(channel.state, float(probability))
+            items += self._apply(channel, boundaries)
+            items += self._interims(channel)
+            channel.sound.forget(self._endpointer.needed_from(channel.state))
+        return items
+
+    def flush(self) -> list[Item]:
+        """The audio is over: what is still open ends here."""
+        items: list[Item] = []
+        for channel in self._channels:
+            channel.state, boundaries = self._endpointer.finish(channel.state, self._position)
+            items += self._apply(channel, boundaries)
+            channel.sound.forget(self._position + FRAME_SAMPLES)
+        return items
+
+    def _apply(self, channel: _Channel, boundaries: Sequence[Boundary]) -> list[Item]:
+        items: list[Item] = []
+        for boundary in boundaries:
+            if isinstance(boundary, Started):
+                channel.open = SpeechStarted(
+                    self.claim_number(), channel.speaker, boundary.start_sample
+                )
+                channel.interim_sample = boundary.start_sample + (self._interim_samples or 0)
+                items.append(channel.open)
+            elif channel.open is not None:
+                items.append(
+                    UtteranceReady(
+                        self._utterance(channel, channel.open, boundary.end_sample),
+                        boundary.speech_end_sample,
+                        self._position,
+                        boundary.reason,
+                    )
+                )
+                channel.open = None
+        return items
+
+    def _interims(self, channel: _Channel) -> list[Item]:
+        candidate = channel.state.candidate
+        if self._interim_samples is None or channel.open is None or candidate is None:
+            return []
+        reached = candidate.speech_end_sample
+        if reached < channel.interim_sample:
+            return []
+        elapsed = (reached - channel.open.start_sample) // self._interim_samples
+        channel.interim_sample = channel.open.start_sample + (elapsed + 1) * self._interim_samples
+        end = min(reached, self._position)
+        return [InterimDue(self._utterance(channel, channel.open, end))]
+
+    def _utterance(self, channel: _Channel, opened: SpeechStarted, end_sample: int) -> Utterance:
+        return Utterance(
+            index=opened.index,
+            speaker=opened.speaker,
+            start_sample=opened.start_sample,
+            end_sample=end_sample,
+            samples=channel.sound.cut(opened.start_sample, end_sample),
+        )
