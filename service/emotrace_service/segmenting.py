@@ -173,13 +173,13 @@ class Segmenter:
         return items
 
     def flush(self) -> list[Item]:
-        """The audio is over: what is still open ends here, in the order of the numbers."""
-        items: list[UtteranceReady] = []
+        """The audio is over: what is still open ends here."""
+        items: list[Item] = []
         for channel in self._channels:
             channel.state, boundaries = self._endpointer.finish(channel.state, self._position)
             items += self._apply(channel, boundaries)
             channel.sound.forget(self._position + FRAME_SAMPLES)
-        return sorted(items, key=_number)
+        return items
 
     def _apply(self, channel: _Channel, boundaries: Sequence[Boundary]) -> list[Item]:
         items: list[Item] = []
