@@ -250,11 +250,11 @@ class Totals(Part):
 
     audio_ms: int
     audio_bytes: int
-    messages: int
+    messages: int = Field(description="text messages that were accepted")
     utterances: int
     finals: int
     revisions: int
-    failed: int
+    failed: int = Field(description="utterances without an estimate")
     events: int = Field(description="with this one")
 
 
