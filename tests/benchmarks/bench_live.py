@@ -117,9 +117,7 @@ async def run(url: str, pid: int, arguments: argparse.Namespace) -> dict[str, ob
     last = [m for t, m in memory if t >= memory[-1][0] - 60]
     return {
         "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
-        "commit": subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True
-        ).stdout.strip(),
+        "commit": _commit(),
         "dialogues": arguments.dialogues,
         "seconds": arguments.seconds,
         "utterances": sum(c.ended for c in clients),
@@ -130,6 +128,12 @@ async def run(url: str, pid: int, arguments: argparse.Namespace) -> dict[str, ob
         "server_lag_ms": _percentiles(lag),
         "server_memory_mib": {"second_minute": np.mean(second), "last_minute": np.mean(last)},
     }
+
+
+def _commit() -> str:
+    return subprocess.check_output(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, text=True
+    ).strip()
 
 
 def _percentiles(values: np.ndarray) -> dict[str, float]:
