@@ -1,0 +1,170 @@
+"""Transcribers: an utterance's sound -> its words, or None rather than words nobody said.
+
+WhisperTranscriber runs faster-whisper from a local folder and never goes to the network. Whisper
+invents text where there is little speech ("Thanks for watching") and repeats itself; `Gates` refuse
+such text, and an utterance without text is an ordinary case for the models.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from emotrace_models.types import SAMPLE_RATE, Transcript, Utterance
+
+REQUIRED_FILES = ("config.json", "model.bin", "tokenizer.json")
+VOCABULARY_FILES = ("vocabulary.txt", "vocabulary.json")
+
+MAX_TOKENS = 224  # half of Whisper's text window
+TOKENS_PER_SECOND = 16  # fast speech needs about 8 subwords a second, less in most languages
+SPARE_TOKENS = 8
+MIN_SAMPLES = SAMPLE_RATE // 10
+
+
+class TranscriberUnavailable(RuntimeError):
+    """The transcriber's files are missing or cannot be loaded. The message names the cure."""
+
+
+class LanguageUnsupported(ValueError):
+    """The transcriber does not know the language it was asked for."""
+
+
+class Transcriber(Protocol):
+    """Something that turns sound into words. Called from one worker thread at a time."""
+
+    def supports(self, language: str | None) -> bool:
+        """Whether `transcribe` takes this language (BCP 47); None: it is to be detected."""
+
+    def transcribe(self, utterance: Utterance, language: str | None) -> Transcript | None:
+        """The words of an utterance; None if there are none that can be relied on.
+
+        Raises LanguageUnsupported.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Gates:
+    """When text is refused. The defaults are Whisper's own.
+
+    log_probability: refused if the mean log probability of a token is below.
+    no_speech: refused if the probability of no speech is above, unless the words are likely
+        (mean log probability above `sure_log_probability`).
+    compression: refused if the text compresses better than so many times: it repeats itself.
+    """
+
+    log_probability: float = -1.0
+    no_speech: float = 0.6
+    sure_log_probability: float = -0.5
+    compression: float = 2.4
+
+
+def token_limit(samples: int) -> int:
+    """The most tokens that so much speech can hold. More is a loop of the decoder."""
+    return min(MAX_TOKENS, SPARE_TOKENS + math.ceil(samples / SAMPLE_RATE * TOKENS_PER_SECOND))
+
+
+class WhisperTranscriber:
+    """faster-whisper on a local folder in CTranslate2's format.
+
+    threads: compute threads of one call. compute_type: CTranslate2's name of the arithmetic;
+    int8 is the fastest on a CPU. Raises TranscriberUnavailable.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        threads: int = 1,
+        device: str = "cpu",
+        compute_type: str = "int8",
+        gates: Gates | None = None,
+    ) -> None:
+        _check_files(directory)
+        # Imported here: it takes a second, and only a server that has weights needs it.
+        from faster_whisper import WhisperModel
+
+        try:
+            self._model: Any = WhisperModel(
+                str(directory),
+                device=device,
+                compute_type=compute_type,
+                cpu_threads=threads,
+                local_files_only=True,
+            )
+        except Exception as error:  # CTranslate2 and tokenizers share no base class of errors
+            raise TranscriberUnavailable(
+                f"The Whisper weights in {directory.name} cannot be loaded: {error}. "
+                "Fetch them again: emotrace-serve models pull"
+            ) from error
+        self._gates = gates or Gates()
+        self._languages = frozenset(self._model.supported_languages)
+
+    def supports(self, language: str | None) -> bool:
+        """Whether Whisper knows the language; `en-GB` is `en`."""
+        return language is None or _primary(language) in self._languages
+
+    def transcribe(self, utterance: Utterance, language: str | None) -> Transcript | None:
+        """The words of an utterance of at most 30 s, greedily decoded; None where gates refuse.
+
+        Deterministic: no sampling, and no text of earlier utterances in the prompt, through which
+        one invented sentence would breed the next. Raises LanguageUnsupported.
+        """
+        if not self.supports(language):
+            raise LanguageUnsupported(f"Whisper does not know the language {language!r}.")
+        samples = utterance.samples
+        if samples is None or len(samples) < MIN_SAMPLES:
+            return None
+        limit = token_limit(len(samples))
+        segments, info = self._model.transcribe(
+            np.ascontiguousarray(samples, dtype=np.float32),
+            language=None if language is None else _primary(language),
+            beam_size=1,
+            temperature=0.0,
+            condition_on_previous_text=False,
+            without_timestamps=True,
+            vad_filter=False,
+            max_new_tokens=limit,
+            # The library would retry or skip by these; here they decide afterwards, in `_accept`.
+            compression_ratio_threshold=None,
+            log_prob_threshold=None,
+            no_speech_threshold=None,
+        )
+        return self._accept(list(segments), str(info.language), limit)
+
+    def _accept(self, segments: list[Any], language: str, limit: int) -> Transcript | None:
+        text = " ".join(" ".join(segment.text for segment in segments).split())
+        tokens = sum(len(segment.tokens) for segment in segments)
+        if not text or any(len(segment.tokens) >= limit for segment in segments):
+            return None
+        mean = sum(segment.avg_logprob * len(segment.tokens) for segment in segments) / tokens
+        silence = max(segment.no_speech_prob for segment in segments)
+        gates = self._gates
+        refused = (
+            mean < gates.log_probability
+            or (silence > gates.no_speech and mean < gates.sure_log_probability)
+            or max(segment.compression_ratio for segment in segments) > gates.compression
+        )
+        if refused:
+            return None
+        return Transcript(text, "server", language, confidence=min(1.0, math.exp(mean)))
+
+
+def _primary(language: str) -> str:
+    """The primary subtag of a BCP 47 tag."""
+    return language.partition("-")[0].lower()
+
+
+def _check_files(directory: Path) -> None:
+    missing = [name for name in REQUIRED_FILES if not (directory / name).is_file()]
+    if not any((directory / name).is_file() for name in VOCABULARY_FILES):
+        missing.append(VOCABULARY_FILES[0])
+    if missing:
+        # Without tokenizer.json the library would fetch one from the network.
+        raise TranscriberUnavailable(
+            f"The Whisper weights in {directory.name} lack {', '.join(missing)}. "
+            "Fetch them: emotrace-serve models pull"
+        )

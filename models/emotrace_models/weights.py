@@ -1,0 +1,164 @@
+"""Weights that do not ship with the package: which there are, and whether what lies here is intact.
+
+`weights.lock.json` names every file with its size and SHA-256, at a fixed revision of its source.
+Nothing here goes to the network; `emotrace-serve models pull` fetches.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+LOCK_PATH = Path(__file__).with_name("weights.lock.json")
+LOCK_VERSION = 1
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_CHUNK_BYTES = 1 << 20
+
+
+class WeightsError(RuntimeError):
+    """Weights that cannot be used. The message names the cause and the cure."""
+
+
+class WeightsUnknown(WeightsError):
+    """The lock names no such weights."""
+
+
+class WeightsMissing(WeightsError):
+    """A file of the weights is not here."""
+
+
+class WeightsCorrupted(WeightsError):
+    """A file of the weights is here and is not the one that the lock names."""
+
+
+class LockInvalid(WeightsError):
+    """The lock file itself cannot be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class WeightFile:
+    """One file: its name, where it comes from, its size in bytes and its SHA-256 in hex."""
+
+    name: str
+    url: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class WeightSet:
+    """The files that make one model. They lie together in a folder of the same name."""
+
+    name: str
+    description: str
+    licence: str
+    source: str
+    revision: str
+    files: tuple[WeightFile, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files together."""
+        return sum(file.size for file in self.files)
+
+    def directory(self, root: Path) -> Path:
+        """Their folder under `root`."""
+        return root / self.name
+
+
+def load_lock(path: Path = LOCK_PATH) -> dict[str, WeightSet]:
+    """All weights that the lock names. Raises LockInvalid."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        if document["version"] != LOCK_VERSION:
+            raise ValueError(f"version {document['version']} is not {LOCK_VERSION}")
+        return {name: _weight_set(name, one) for name, one in document["weights"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise LockInvalid(
+            f"{path.name} cannot be read: {error!r}. Install the package again."
+        ) from error
+
+
+def _weight_set(name: str, document: Mapping[str, Any]) -> WeightSet:
+    files = tuple(_weight_file(one) for one in document["files"])
+    if not _NAME.fullmatch(name) or not files:
+        raise ValueError(f"the weights {name!r} have no proper name, or no files")
+    return WeightSet(
+        name=name,
+        description=document["description"],
+        licence=document["licence"],
+        source=document["source"],
+        revision=document["revision"],
+        files=files,
+    )
+
+
+def _weight_file(document: Mapping[str, Any]) -> WeightFile:
+    file = WeightFile(**document)
+    if not (_NAME.fullmatch(file.name) and _SHA256.fullmatch(file.sha256) and file.size > 0):
+        raise ValueError(f"the file {file.name!r} has no proper name, size or SHA-256")
+    return file
+
+
+def find_weights(name: str, lock: Mapping[str, WeightSet]) -> WeightSet:
+    """The weights of this name. Raises WeightsUnknown, with the names there are."""
+    if name not in lock:
+        raise WeightsUnknown(f"There are no weights {name!r}; there are {', '.join(sorted(lock))}.")
+    return lock[name]
+
+
+def is_present(weights: WeightSet, root: Path) -> bool:
+    """Whether all files are here with the right sizes. Cheap; `verify` reads them."""
+    directory = weights.directory(root)
+    return all(_size(directory / file.name) == file.size for file in weights.files)
+
+
+def verify(weights: WeightSet, root: Path) -> Path:
+    """The weights' folder, after reading every byte of it.
+
+    Raises WeightsMissing or WeightsCorrupted, with the file's name.
+    """
+    directory = weights.directory(root)
+    for file in weights.files:
+        verify_file(file, directory, weights.name)
+    return directory
+
+
+def verify_file(file: WeightFile, directory: Path, weights_name: str) -> None:
+    """Check one file's place, size and SHA-256. Raises WeightsMissing or WeightsCorrupted."""
+    path = directory / file.name
+    cure = f"Run: emotrace-serve models pull {weights_name}"
+    size = _size(path)
+    if size is None:
+        raise WeightsMissing(f"{weights_name}/{file.name} is not there. {cure}")
+    if not path.resolve().is_relative_to(directory.resolve()):
+        raise WeightsCorrupted(f"{weights_name}/{file.name} is a link out of its folder. {cure}")
+    if size != file.size:
+        raise WeightsCorrupted(
+            f"{weights_name}/{file.name} has {size} bytes and should have {file.size}. {cure}"
+        )
+    if sha256_of(path) != file.sha256:
+        raise WeightsCorrupted(
+            f"{weights_name}/{file.name} is not the file that was published: its SHA-256 differs "
+            f"from the lock. {cure}"
+        )
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hex."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _size(path: Path) -> int | None:
+    return path.stat().st_size if path.is_file() else None
