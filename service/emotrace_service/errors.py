@@ -1,0 +1,59 @@
+"""Errors of the service's own, and how protocol errors look over HTTP.
+
+StartRefused      the server does not start; the message says why and what to do (exit code 78)
+EngineError       an estimate that could not be made
+  EngineClosed    ... because the server stops
+ProtocolError     (emotrace_protocol) what a client did; an `error` event or an HTTP status
+"""
+
+from __future__ import annotations
+
+import traceback
+
+from emotrace_protocol.errors import ErrorCode, ProtocolError
+
+EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h: whoever restarts the server need not try again
+
+_HTTP_STATUS = {
+    ErrorCode.MESSAGE_TOO_LARGE: 413,
+    ErrorCode.CAPACITY: 503,
+    ErrorCode.GOING_AWAY: 503,
+    ErrorCode.INTERNAL: 500,
+    ErrorCode.INFERENCE_FAILED: 500,
+}
+
+
+class StartRefused(Exception):
+    """Something that the server needs is missing or wrong. The message names it and the cure."""
+
+
+class EngineError(RuntimeError):
+    """The engine has no result for this item. The cause is its `__cause__`."""
+
+
+class EngineClosed(EngineError):
+    """The engine has been closed and computes nothing more."""
+
+
+def http_status(code: ErrorCode) -> int:
+    """The HTTP status of an error: the close code less 4000 where it has one of those."""
+    if code in _HTTP_STATUS:
+        return _HTTP_STATUS[code]
+    close = code.kind.close
+    return close - 4000 if close is not None and close >= 4000 else 400
+
+
+def error_body(error: ProtocolError) -> dict[str, object]:
+    """The body of an HTTP refusal: the fields of the `error` event under one key."""
+    return {"error": error.fields()}
+
+
+def place(error: BaseException) -> str:
+    """Where an error arose, `file:line function` from the outside in.
+
+    Instead of a traceback in logs: an exception's text may quote what somebody said.
+    """
+    frames = traceback.extract_tb(error.__traceback__)[-6:]
+    return " > ".join(
+        f"{frame.filename.rpartition('/')[2]}:{frame.lineno} {frame.name}" for frame in frames
+    )

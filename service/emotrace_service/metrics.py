@@ -1,0 +1,69 @@
+"""Metrics, in Prometheus' text format at /metrics. Every label has a closed set of values."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from emotrace_models.types import Modality
+from emotrace_protocol.errors import ErrorCode
+
+STAGES = ("queue", "detection", "transcription", "encoding", "fusion", "decoding", "lag")
+ENDS = ("client", "idle", "error", "going_away", "vanished")
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_SIZES = (1, 2, 4, 8, 16, 32)
+
+
+class Metrics:
+    """One registry a server, so that two in one process (tests) do not mix."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.sessions = Gauge("emotrace_sessions", "Sessions that are open", registry=self.registry)
+        self.session_ends = Counter(
+            "emotrace_session_ends", "Sessions over", ["reason"], registry=self.registry
+        )
+        self.utterances = Counter(
+            "emotrace_utterances", "Utterances by result", ["result"], registry=self.registry
+        )
+        self.interims = Counter(
+            "emotrace_interims", "Interim estimates by result", ["result"], registry=self.registry
+        )
+        self.stages = Histogram(
+            "emotrace_stage_seconds",
+            "Time of one stage; lag is from the arrival of an utterance's last audio to its event",
+            ["stage"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.refusals = Counter(
+            "emotrace_refusals", "Errors sent to clients", ["code"], registry=self.registry
+        )
+        self.modalities = Gauge(
+            "emotrace_modality_live", "1 where a modality is live", ["modality"],
+            registry=self.registry,
+        )  # fmt: skip
+        self.queued_audio = Histogram(
+            "emotrace_queued_audio_seconds",
+            "Audio that waited in a session's queue when more was taken from it",
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.batches = Histogram(
+            "emotrace_batch_size", "Utterances computed together", buckets=_SIZES,
+            registry=self.registry,
+        )  # fmt: skip
+        for reason in ENDS:
+            self.session_ends.labels(reason)
+        for result in ("final", "failed"):
+            self.utterances.labels(result)
+        for result in ("sent", "skipped"):
+            self.interims.labels(result)
+        for stage in STAGES:
+            self.stages.labels(stage)
+        for code in ErrorCode:
+            self.refusals.labels(code.value)
+        for modality in Modality:
+            self.modalities.labels(modality.value).set(0)
+
+    def text(self) -> bytes:
+        return generate_latest(self.registry)

@@ -1,0 +1,114 @@
+"""Settings: every choice that whoever runs the server has. The only reader of the environment.
+
+A command-line option wins over its environment variable (`--port`, `EMOTRACE_PORT`), and that over
+the default. Whatever is unknown or invalid is refused: a server that ignores a misspelt limit would
+run without it.
+"""
+
+from __future__ import annotations
+
+import os
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from emotrace_service.errors import StartRefused
+
+PREFIX = "EMOTRACE_"
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Settings(BaseSettings):
+    """Times in milliseconds, sizes in bytes."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True
+    )
+
+    host: str = Field(
+        default="127.0.0.1", description="address to listen on; the default is this machine only"
+    )
+    port: int = Field(default=8080, ge=0, le=65_535, description="0 takes any free port")
+    bundle: str = Field(
+        default="default", description="a shipped bundle's name, or a folder that export wrote"
+    )
+    weights: Path = Field(
+        default_factory=lambda: Path.home() / ".cache" / "emotrace" / "weights",
+        description="folder of weights that `emotrace-serve models pull` fetched",
+    )
+    whisper: str = Field(
+        default="auto",
+        description="transcriber: name of pulled weights, `auto` (any that are there) or `none`",
+    )
+    threads: int = Field(
+        default_factory=cores, ge=1, le=256, description="compute threads; default: one a core"
+    )
+    origins: tuple[str, ...] = Field(
+        default=(), description="web origins whose pages may connect, besides this machine's own"
+    )
+    log_format: Literal["auto", "console", "json"] = "auto"
+
+    max_sessions: int = Field(default=64, ge=1, le=10_000)
+    max_batch: int = Field(default=16, ge=1, le=256, description="utterances computed together")
+    batch_wait_ms: int = Field(
+        default=5, ge=0, le=100, description="how long an utterance waits for companions"
+    )
+    max_message_bytes: int = Field(default=1024 * 1024, ge=1_024, le=16 * 1024 * 1024)
+    max_upload_bytes: int = Field(default=64 * 1024 * 1024, ge=1_024)
+    max_file_minutes: int = Field(default=60, ge=1, description="audio of one uploaded file")
+    audio_queue_ms: int = Field(
+        default=10_000, ge=1_000, le=60_000, description="audio that may wait, a session"
+    )
+    start_timeout_ms: int = Field(default=3_000, ge=1)
+    send_timeout_ms: int = Field(default=5_000, ge=1, description="then a reader is too slow")
+    heartbeat_ms: int = Field(default=10_000, ge=1)
+    idle_no_audio_ms: int = Field(default=60_000, ge=1)
+    idle_no_speech_ms: int = Field(default=15 * 60_000, ge=1, description="of audio")
+    text_wait_ms: int = Field(
+        default=1_500,
+        ge=0,
+        le=10_000,
+        description="how long an utterance waits for the client's words (transcription=client)",
+    )
+    drain_timeout_ms: int = Field(default=5_000, ge=0, description="for sessions, at shutdown")
+
+    @property
+    def on_loopback(self) -> bool:
+        """Whether only this machine can reach the server."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+
+def load_settings(**options: Any) -> Settings:
+    """Settings from options (None: not given), environment and defaults. Raises StartRefused."""
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    strangers = [
+        name for name in os.environ if name.upper().startswith(PREFIX) and name.upper() not in known
+    ]
+    if strangers:
+        raise StartRefused(
+            f"The environment sets {', '.join(sorted(strangers))}, which is no setting. "
+            f"Unset it, or use one of {', '.join(sorted(known))}."
+        )
+    try:
+        return Settings(**{name: value for name, value in options.items() if value is not None})
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        name = str(fault["loc"][0]) if fault["loc"] else "settings"
+        raise StartRefused(
+            f"--{name.replace('_', '-')} ({PREFIX}{name.upper()}): "
+            f"{fault['msg']}, and it is {fault['input']!r}."
+        ) from None
+    except ValueError as error:  # pydantic-settings: a variable that should hold JSON does not
+        raise StartRefused(f"The environment: {error}. Write lists as JSON.") from None
