@@ -1,1 +1,6 @@
 """Fusion models: context to logits and reasons, one file a model."""
+
+from emotrace_models.fusion.base import FusionModel, FusionOutput
+from emotrace_models.fusion.gated_xlstm import GatedxLSTM, GatedxLSTMConfig
+
+__all__ = ["FusionModel", "FusionOutput", "GatedxLSTM", "GatedxLSTMConfig"]

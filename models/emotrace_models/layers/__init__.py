@@ -1,1 +1,5 @@
-"""Building blocks of the models."""
+"""Layers that models are built of; they know neither modalities nor labels."""
+
+from emotrace_models.layers.xlstm import StackState, XLSTMStack
+
+__all__ = ["StackState", "XLSTMStack"]
