@@ -169,7 +169,7 @@ class ClientConversation:
         if isinstance(message, SessionStart):
             self.start()
             return
-        if isinstance(message, Ack):
+        if isinstance(message, Ack) and self.state is not State.CONNECTED:
             if message.sequence >= self.received:
                 raise ConversationError(f"ack of event {message.sequence}, which has not come")
             return
