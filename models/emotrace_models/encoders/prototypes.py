@@ -1,0 +1,41 @@
+"""One fixed direction an emotion: the frame that every compact tower is trained against.
+
+The acoustic and the lexical tower share these directions, so vectors of both modalities (and of
+members trained on different speakers) lie in one space, as in CLAP (arXiv 2211.06687), with
+emotions in the place of captions.
+
+The frame is exact and needs no seed: the rows of the 8 x 8 Hadamard matrix, repeated. So every
+block of eight coordinates holds the whole frame, and a fusion model that reads a vector in pieces
+finds all emotions in each piece.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+EMOTIONS = (
+    "anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise", "boredom",
+)  # fmt: skip
+
+_MERGES = {"calm": "neutral", "excitement": "happiness"}
+
+
+def prototype_index(label: str) -> int | None:
+    """The row of a canonical label's prototype, or None where it has none."""
+    name = _MERGES.get(label, label)
+    return EMOTIONS.index(name) if name in EMOTIONS else None
+
+
+def class_prototypes(width: int) -> Tensor:
+    """Orthonormal rows [8, width], in the order of EMOTIONS.
+
+    Raises ValueError where width is no multiple of 8.
+    """
+    size = len(EMOTIONS)
+    if width < size or width % size:
+        raise ValueError(f"prototypes need a width that is a multiple of {size}, not {width}")
+    rows = torch.ones(1, 1)
+    while len(rows) < size:  # Sylvester's construction
+        rows = torch.cat([torch.cat([rows, rows], 1), torch.cat([rows, -rows], 1)], 0)
+    return rows.repeat(1, width // size) / width**0.5
