@@ -91,19 +91,26 @@ class ServerConversation:
                 f"{MAX_INVALID} invalid messages came within {INVALID_WINDOW_S:.0f} s.",
             )
 
-    def refuse(self, error: ProtocolError, now_s: float) -> Failed:
-        """The event that answers a refused message; where it is `fatal`, close after sending it.
+    def weigh(self, error: ProtocolError, now_s: float) -> ProtocolError:
+        """The error that a refused message is answered with.
 
         A second session.start does no harm however wrong its content: it gets `already_started`.
         """
         if error.message_type == "session.start" and self.state is not State.CONNECTED:
-            error = _already_started()
-        elif error.code is ErrorCode.MESSAGE_INVALID:
+            return _already_started()
+        if error.code is ErrorCode.MESSAGE_INVALID:
             try:
                 self.invalid(now_s)
             except ProtocolError as last:
-                error = last
-        return self.number(Failed, **error.fields())
+                return last
+        return error
+
+    def refuse(self, error: ProtocolError, now_s: float) -> Failed:
+        """The event that answers a refused message; where it is `fatal`, close after sending it.
+
+        A server that still owes events for what it accepted weighs first, and sends them before.
+        """
+        return self.number(Failed, **self.weigh(error, now_s).fields())
 
     def number(self, event_type: type[E], **fields: Any) -> E:
         """Builds the next event. Raises ConversationError if it may not be sent now.
