@@ -25,6 +25,11 @@ class FusionModel(nn.Module):
     config_type: ClassVar[type[Any]]
     modalities: tuple[Modality, ...]
 
+    @classmethod
+    @abstractmethod
+    def small_config(cls, modalities: tuple[Modality, ...], classes: int, embedding: int) -> Any:
+        """A config of the smallest useful size: for the contract tests and toy bundles."""
+
     @abstractmethod
     def forward(self, vectors: Tensor, valid: Tensor) -> FusionOutput:
         """vectors [batch, slot, embedding], zero where empty; valid [batch, slot] bool."""

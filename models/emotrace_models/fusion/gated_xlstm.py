@@ -125,6 +125,15 @@ class GatedxLSTM(FusionModel):
         self.dropout = nn.Dropout(config.dropout)
         self.classifier = nn.Linear(config.slots * config.width, config.classes)
 
+    @classmethod
+    def small_config(
+        cls, modalities: tuple[Modality, ...], classes: int, embedding: int
+    ) -> GatedxLSTMConfig:
+        """embedding must be a multiple of 4."""
+        return GatedxLSTMConfig(
+            modalities, classes, embedding, steps=4, width=16, blocks=1, heads=2, share="modality"
+        )
+
     def forward(self, vectors: Tensor, valid: Tensor) -> FusionOutput:
         """vectors [batch, slot, embedding]; valid [batch, slot] bool: other slots are not read."""
         vectors = vectors.masked_fill(~valid.unsqueeze(-1), 0.0)
@@ -157,6 +166,6 @@ class GatedxLSTM(FusionModel):
         shape = (vectors.shape[0], -1, self.config.encoders, vectors.shape[-1])
         features = [
             encoder(own.flatten(0, 1)).view(*own.shape[:2], -1)
-            for encoder, own in zip(self.encoders, vectors.view(shape).unbind(2), strict=True)
+            for encoder, own in zip(self.encoders, vectors.reshape(shape).unbind(2), strict=True)
         ]
         return torch.stack(features, dim=2).flatten(1, 2)
