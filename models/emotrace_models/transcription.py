@@ -19,7 +19,7 @@ from emotrace_models.types import SAMPLE_RATE, Transcript, Utterance
 REQUIRED_FILES = ("config.json", "model.bin", "tokenizer.json")
 VOCABULARY_FILES = ("vocabulary.txt", "vocabulary.json")
 
-MAX_TOKENS = 224  # half of Whisper's text window
+MAX_TOKENS = 220  # about half of Whisper's text window of 448
 TOKENS_PER_SECOND = 16  # fast speech needs about 8 subwords a second, less in most languages
 SPARE_TOKENS = 8
 MIN_SAMPLES = SAMPLE_RATE // 10
@@ -48,7 +48,7 @@ class Transcriber(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Gates:
-    """When text is refused. The defaults are Whisper's own.
+    """When text is refused. The thresholds are Whisper's own, but for `sure_log_probability`.
 
     log_probability: refused if the mean log probability of a token is below.
     no_speech: refused if the probability of no speech is above, unless the words are likely
@@ -127,7 +127,9 @@ class WhisperTranscriber:
             condition_on_previous_text=False,
             without_timestamps=True,
             vad_filter=False,
-            max_new_tokens=limit,
+            # CTranslate2 halves the length, as the first Whisper did to leave room for a prompt:
+            # decoding stops at `limit` or one or two tokens after.
+            max_new_tokens=2 * limit,
             # The library would retry or skip by these; here they decide afterwards, in `_accept`.
             compression_ratio_threshold=None,
             log_prob_threshold=None,
