@@ -107,7 +107,7 @@ def test_what_lies_in_an_empty_slot_is_not_read(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_slot_matters(name: str) -> None:
-    """A change of any slot that is there changes the logits: no slot is read in place of another."""
+    """A change of any slot changes the logits: no slot is read in place of another."""
     model = small(name)
     vectors, valid = inputs()
     vectors, valid = vectors[:1], valid[:1]
