@@ -1,6 +1,6 @@
-"""The bundle: everything that is needed to serve, in one folder, checked before any of it is used.
+"""The bundle: everything needed to serve, in one folder, checked before any of it is used.
 
-    config.json          names, classes by name, encoders, fusion model, calibration, decoder, hashes
+    config.json          names, classes by name, models, calibration, decoder, hashes
     model.safetensors    weights: `encoders.<modality>.*` and `fusion.*`
     card.md              what it was trained on, its figures, what it must not be used for
     LICENSE.txt          the licence of the weights
@@ -91,7 +91,7 @@ class BundleConfig(_Entry):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Bundle:
-    """A bundle in memory: models in evaluation mode and the values that turn them into estimates."""
+    """A bundle in memory: models in evaluation mode, and what makes estimates of their logits."""
 
     name: str
     version: str
@@ -166,7 +166,7 @@ class Bundle:
             _load_state(encoder, tensors, f"encoders.{encoder.modality}.", path)
         _load_state(fusion, tensors, "fusion.", path)
         if tensors:
-            raise BundleCorrupted(f"{path / WEIGHTS} has tensors of no model: {sorted(tensors)[:3]}")
+            raise BundleCorrupted(f"{path / WEIGHTS}: tensors of no model: {sorted(tensors)[:3]}")
         return cls(
             name=config.name,
             version=config.version,
@@ -220,7 +220,7 @@ def _build_encoder(entry: PartEntry, files: Mapping[str, bytes]) -> Encoder:
 def _read_config(path: Path) -> BundleConfig:
     file = path / CONFIG
     if not file.is_file():
-        raise BundleMissing(f"{file} is not there; name a folder that `emotrace-train export` wrote")
+        raise BundleMissing(f"{file} is not there; name a folder `emotrace-train export` wrote")
     try:
         config = BundleConfig.model_validate_json(file.read_bytes())
     except ValidationError as error:

@@ -23,7 +23,7 @@ def modality_key(modalities: Sequence[Modality]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """temperatures: by `modality_key`. abstain_below: confidence under which the label is doubtful."""
+    """temperatures: by `modality_key`. abstain_below: a label of less confidence is doubtful."""
 
     temperatures: Mapping[str, float] = field(default_factory=dict)
     abstain_below: float = 0.0

@@ -37,13 +37,12 @@ class NothingToHear(ValueError):
 class DialogueState:
     """All that is kept of a dialogue between turns; its size does not grow with the dialogue.
 
-    speakers: what each encoder keeps of each speaker. turns: utterances decoded so far.
+    speakers: what each encoder keeps of each speaker.
     """
 
     speakers: Mapping[tuple[Modality, str], SpeakerState]
     window: ContextWindow
     beam: Beam
-    turns: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,7 +57,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Encoded:
-    """An utterance's features, and its dialogue with the speaker's state and the window advanced."""
+    """An utterance's features, and its dialogue with speaker state and window advanced."""
 
     state: DialogueState
     features: UtteranceFeatures
@@ -83,7 +82,7 @@ class Predictor:
 
     def start(self) -> DialogueState:
         """A dialogue in which nobody has spoken."""
-        return DialogueState(frozen_mapping({}), ContextWindow.empty(), self._decoder.start(), 0)
+        return DialogueState(frozen_mapping({}), ContextWindow.empty(), self._decoder.start())
 
     def predict(
         self, items: Sequence[tuple[DialogueState, Utterance]]
@@ -131,7 +130,7 @@ class Predictor:
             raise FloatingPointError("the fusion model returned NaN or infinity")
         gates = output.explain["gates"].flatten(1).numpy()
         contributions = output.explain["contributions"].numpy()
-        bias = output.explain["bias"].numpy()
+        bias = output.explain["bias"].detach().numpy()
         return [
             Fused(
                 item.state,
@@ -153,12 +152,12 @@ class Predictor:
             scores = np.log(np.maximum(item.prediction.posterior, np.finfo(np.float64).tiny))
             beam = self._decoder.advance(before, item.speaker, scores)
             outcome = Outcome(
-                turn=item.state.turns,
+                turn=before.turns,
                 prediction=item.prediction,
                 decision=self._decoder.decide(beam),
                 revisions=revisions(before, beam),
             )
-            results.append((replace(item.state, beam=beam, turns=item.state.turns + 1), outcome))
+            results.append((replace(item.state, beam=beam), outcome))
         return results
 
     def _prediction(
@@ -179,7 +178,7 @@ class Predictor:
 
 
 def _tensors(slots: Sequence[Sequence[Slot]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Slots of each context -> vectors [batch, slot, embedding], zero where empty; valid [batch, slot]."""
+    """vectors [batch, slot, embedding], zero where empty; valid [batch, slot]."""
     width = next(s.vector.size for row in slots for s in row if s.vector is not None)
     vectors = np.zeros((len(slots), len(slots[0]), width), dtype=np.float32)
     valid = np.zeros(vectors.shape[:2], dtype=np.bool_)
