@@ -7,7 +7,6 @@ from emotrace_models.decoding.offline import (
     decode_dialogue,
     log_softmax,
     path_steps,
-    revision_ages,
 )
 from emotrace_models.decoding.transition import Step, Transition, estimate_p0
 
@@ -26,6 +25,5 @@ __all__ = [
     "estimate_p0",
     "log_softmax",
     "path_steps",
-    "revision_ages",
     "revisions",
 ]

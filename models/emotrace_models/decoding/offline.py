@@ -18,12 +18,14 @@ class Decoded:
     """labels [turn]: the best path after the last turn. emitted [turn]: as `settle` gave them out
     turn by turn; the same as `labels` without a lag. steps [turn]: split of the best path's cost.
     cost: of the best path, the sum of `steps` (with two passes, of both copies' steps).
+    ages [turn of all passes]: how many turns old each label was that this turn rewrote.
     """
 
     labels: tuple[int, ...]
     emitted: tuple[int, ...]
     steps: tuple[Step, ...]
     cost: float
+    ages: tuple[tuple[int, ...], ...]
 
 
 def log_softmax(logits: ArrayLike, temperature: float = 1.0) -> NDArray[np.float64]:
@@ -63,9 +65,11 @@ def decode_dialogue(
     config = replace(config, horizon=total, lag=lag, commit=config.commit and lag is not None)
     decoder = EmotionDecoder(log_scores.shape[1], config)
     beam = decoder.start()
-    emitted = []
+    emitted, ages = [], []
     for turn in range(total):
-        beam = decoder.advance(beam, speakers[turn % turns], log_scores[turn % turns])
+        before = beam
+        beam = decoder.advance(before, speakers[turn % turns], log_scores[turn % turns])
+        ages.append(tuple(turn - revision.turn for revision in revisions(before, beam)))
         if (settled := decoder.settle(beam)) is not None:
             emitted.append(settled.label)
     emitted += [settled.label for settled in decoder.flush(beam)]
@@ -76,6 +80,7 @@ def decode_dialogue(
         emitted=tuple(emitted[-turns:]),
         steps=steps[-turns:],
         cost=beam.best.cost,
+        ages=tuple(ages),
     )
 
 
@@ -98,17 +103,3 @@ def path_steps(
         if speaker is not None:
             last[speaker] = label
     return tuple(steps)
-
-
-def revision_ages(
-    speakers: Sequence[str | None], log_scores: NDArray[np.float64], config: DecoderConfig
-) -> list[list[int]]:
-    """For every turn, how old (in turns) the labels were that it rewrote: [turn][revision]."""
-    decoder = EmotionDecoder(log_scores.shape[1], config)
-    beam = decoder.start()
-    ages = []
-    for turn, (speaker, scores) in enumerate(zip(speakers, log_scores, strict=True)):
-        after = decoder.advance(beam, speaker, scores)
-        ages.append([turn - revision.turn for revision in revisions(beam, after)])
-        beam = after
-    return ages

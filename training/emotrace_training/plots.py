@@ -1,0 +1,73 @@
+"""Figures of a model's evaluation as PNG files: confusion matrix, reliability diagram."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from emotrace_training.metrics import Matrix, Reliability, accuracy, uar
+
+DPI = 120
+
+
+def confusion_plot(matrix: Matrix, names: Sequence[str], title: str, path: Path) -> None:
+    """M [class, class], rows = truth -> shares of each row in colour, counts as text.
+
+    Raises ValueError where the names do not fit, OSError where `path` cannot be written.
+    """
+    if matrix.shape != (len(names), len(names)):
+        raise ValueError(f"a matrix of shape {matrix.shape} does not fit {len(names)} class names")
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    side = 2.4 + 0.7 * len(names)  # inches
+    figure = Figure(figsize=(side, side), dpi=DPI, layout="constrained")
+    axes = figure.add_subplot()
+    axes.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.0)
+    for i, j in np.ndindex(*matrix.shape):
+        axes.text(
+            j, i, f"{matrix[i, j]:g}\n{shares[i, j]:.0%}",
+            ha="center", va="center", fontsize=8, color="white" if shares[i, j] > 0.5 else "black",
+        )  # fmt: skip
+    axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
+    axes.set_yticks(range(len(names)), names)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("truth")
+    axes.set_title(f"{title}\nUAR {uar(matrix):.3f}, accuracy {accuracy(matrix):.3f}", fontsize=10)
+    _write(figure, path)
+
+
+def reliability_plot(curves: Mapping[str, Reliability], title: str, path: Path) -> None:
+    """Accuracy over confidence for each named curve (before and after calibration, say).
+
+    Points grow with the number of samples in the bin; the diagonal is perfect calibration.
+    """
+    figure = Figure(figsize=(5.0, 5.0), dpi=DPI, layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot([0, 1], [0, 1], color="grey", linewidth=1, linestyle="--", label="perfect")
+    for name, curve in curves.items():
+        full = curve.count > 0
+        error = curve.expected_calibration_error
+        (line,) = axes.plot(
+            curve.confidence[full], curve.accuracy[full], label=f"{name}: ECE {error:.3f}"
+        )
+        sizes = 200 * np.sqrt(curve.count[full] / curve.count.sum())
+        axes.scatter(
+            curve.confidence[full], curve.accuracy[full], s=sizes, color=line.get_color(), alpha=0.6
+        )
+    axes.set_xlim(0.0, 1.0)
+    axes.set_ylim(0.0, 1.0)
+    axes.set_aspect("equal")
+    axes.set_xlabel("confidence (largest probability)")
+    axes.set_ylabel("accuracy")
+    axes.set_title(title, fontsize=10)
+    axes.legend(loc="upper left", fontsize=8)
+    _write(figure, path)
+
+
+def _write(figure: Figure, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    FigureCanvasAgg(figure)  # no display, no global state of pyplot
+    figure.savefig(path, format="png")
