@@ -73,7 +73,7 @@ class CompactLexical(Encoder):
         self.norm = nn.LayerNorm(config.width)
         self.attention = nn.Linear(config.width, 1)
         self.projection = nn.Linear(2 * config.width, config.width)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = SharedDropout(config.dropout)
 
     def start(self) -> SpeakerState:
         return None
@@ -102,7 +102,8 @@ class CompactLexical(Encoder):
         pooled = torch.cat(
             [(weights * x).sum(dim=1), x.masked_fill(hidden, -math.inf).amax(dim=1)], dim=-1
         )
-        return F.normalize(self.projection(self.dropout(pooled)), dim=-1)
+        vectors: Tensor = self.projection(self.dropout(pooled))
+        return F.normalize(vectors, dim=-1)
 
     @torch.inference_mode()
     def encode(
@@ -122,19 +123,35 @@ class CompactLexical(Encoder):
         return results
 
 
+class SharedDropout(nn.Module):
+    """Dropout with one mask for all tokens of a text (Gal & Ghahramani, arXiv 1512.05287)."""
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [batch, token, width] or [batch, width]."""
+        if not self.training or self.share == 0:
+            return x
+        mask = torch.rand(x.shape[0], *[1] * (x.ndim - 2), x.shape[-1]) >= self.share
+        return x * mask / (1 - self.share)
+
+
 class Convolution(nn.Module):
-    """x + GELU(conv(LN(x))), with padding held at zero so that it changes nothing."""
+    """x + ReLU(conv(LN(x))), with padding held at zero so that it changes nothing."""
 
     def __init__(self, config: CompactLexicalConfig) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(config.width)
         self.conv = nn.Conv1d(config.width, config.width, config.kernel, padding="same")
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = SharedDropout(config.dropout)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         inner = self.norm(x) * mask.unsqueeze(-1)
         y: Tensor = self.conv(inner.transpose(1, 2)).transpose(1, 2)
-        return x + self.dropout(F.gelu(y))
+        added: Tensor = self.dropout(F.relu(y))
+        return x + added
 
 
 class TransformerLayer(nn.Module):
@@ -150,24 +167,26 @@ class TransformerLayer(nn.Module):
         self.feed = nn.Sequential(
             nn.LayerNorm(width),
             nn.Linear(width, 4 * width),
-            nn.GELU(),
-            nn.Dropout(config.dropout),
+            nn.ReLU(),
             nn.Linear(4 * width, width),
         )
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = SharedDropout(config.dropout)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         batch, length, width = x.shape
         qkv = self.qkv(self.norm(x)).view(batch, length, 3, self.heads, width // self.heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4)  # each [batch, head, token, dim]
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask[:, None, None, :])
+        scores = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
+        shares = scores.masked_fill(~mask[:, None, None, :], -math.inf).softmax(dim=-1)
+        mixed = shares @ value
         x = x + self.dropout(self.out(mixed.transpose(1, 2).reshape(batch, length, width)))
-        return x + self.dropout(self.feed(x))
+        fed: Tensor = self.dropout(self.feed(x))
+        return x + fed
 
 
-def padded(rows: Sequence[Sequence[int]]) -> Tensor:
-    """Rows of subword ids -> ids [batch, token], PAD on the right."""
-    length = max(len(row) for row in rows)
+def padded(rows: Sequence[Sequence[int]], multiple: int = 1) -> Tensor:
+    """Rows of subword ids -> ids [batch, token], PAD on the right up to a multiple of `multiple`."""
+    length = -(-max(len(row) for row in rows) // multiple) * multiple
     return torch.tensor([[*row, *[PAD] * (length - len(row))] for row in rows], dtype=torch.int64)
 
 

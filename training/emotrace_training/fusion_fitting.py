@@ -1,0 +1,148 @@
+"""Fitting a fusion model to windows, with modalities and context hidden at random.
+
+Hiding teaches one model every situation that a session meets: a voice without words, words without
+a voice, a first utterance, a gap. The loss is cross-entropy (models.md 2.6), weighted by class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional as F
+
+from emotrace_models.fusion import FusionModel
+from emotrace_models.types import FloatArray, Modality
+from emotrace_training.windows import PAIRS, Windows
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class FusionRecipe:
+    """Shares of samples in which something is hidden: only_acoustic hides all words, only_lexical
+    all sound, alone all context; gap hides single slots.
+
+    balance: exponent of the inverse class frequency in the loss of composed dialogues.
+    clips: weight of a single clip's loss, relative to a composed turn's.
+    """
+
+    epochs: int = 8
+    batch: int = 128
+    rate: float = 1e-3
+    decay: float = 1e-4
+    smoothing: float = 0.05
+    balance: float = 0.5
+    clips: float = 1.0
+    only_acoustic: float = 0.2
+    only_lexical: float = 0.15
+    alone: float = 0.2
+    gap: float = 0.1
+
+
+def class_weights(labels: NDArray[np.int64], classes: int, exponent: float) -> FloatArray:
+    """A weight [turn] for each label, by the inverse frequency of its class; their mean is 1."""
+    counts = np.maximum(1, np.bincount(labels[labels >= 0], minlength=classes))
+    weights = (counts.astype(np.float64) ** -exponent)[np.maximum(labels, 0)]
+    weights[labels < 0] = 0.0
+    return np.asarray(weights / weights[labels >= 0].mean(), dtype=np.float32)
+
+
+def fit(
+    model: FusionModel,
+    draws: Sequence[tuple[Windows, FloatArray]],
+    recipe: FusionRecipe,
+    seed: int,
+    judge: Callable[[FusionModel], float],
+    progress: Progress = lambda step, steps: None,
+) -> tuple[FusionModel, list[float]]:
+    """`model` with the weights of its best epoch, and what `judge` said of each epoch.
+
+    draws: windows and the loss weight of each turn; one draw an epoch, in turn.
+    """
+    torch.manual_seed(seed)
+    generator = np.random.default_rng(seed)
+    sizes = [-(-len(part.targets()) // recipe.batch) for part, _ in draws]
+    steps = sum(sizes[epoch % len(draws)] for epoch in range(recipe.epochs))
+    optimiser = torch.optim.AdamW(model.parameters(), recipe.rate, weight_decay=recipe.decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, recipe.rate, steps, pct_start=0.15)
+    best = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    history: list[float] = []
+    step = 0
+    for epoch in range(recipe.epochs):
+        part, weights = draws[epoch % len(draws)]
+        model.train()
+        targets = generator.permutation(part.targets())
+        for start in range(0, len(targets), recipe.batch):
+            turns = targets[start : start + recipe.batch]
+            keep = hidden(part, turns, recipe, generator)
+            vectors, valid, labels = part.gather(turns, keep)
+            losses = F.cross_entropy(
+                model(vectors, valid).logits,
+                labels,
+                reduction="none",
+                label_smoothing=recipe.smoothing,
+            )
+            loss = (losses * torch.from_numpy(weights[turns])).mean()
+            optimiser.zero_grad()
+            torch.autograd.backward(loss)
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimiser.step()
+            schedule.step()
+            step += 1
+            progress(step, steps)
+        history.append(judge(model.eval()))
+        if history[-1] >= max(history):
+            best = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    model.load_state_dict(best)
+    return model.eval(), history
+
+
+def hidden(
+    part: Windows,
+    turns: NDArray[np.int64],
+    recipe: FusionRecipe,
+    generator: np.random.Generator,
+) -> NDArray[np.bool_]:
+    """What of each context may be seen: [turn, pair, modality]. Something of the current
+    utterance always is."""
+    count, modalities = len(turns), len(part.modalities)
+    keep = generator.random((count, PAIRS, modalities)) >= recipe.gap
+    keep[generator.random(count) < recipe.alone, 1:] = False
+    scene = generator.random(count)
+    only_acoustic = scene < recipe.only_acoustic
+    only_lexical = ~only_acoustic & (scene < recipe.only_acoustic + recipe.only_lexical)
+    for only, modality in ((only_acoustic, Modality.ACOUSTIC), (only_lexical, Modality.LEXICAL)):
+        for column, other in enumerate(part.modalities):
+            if other != modality:
+                keep[only, :, column] = False
+    nothing = ~(keep[:, 0] & part.present[turns]).any(axis=1)
+    keep[nothing, 0] = True
+    return keep
+
+
+def only(modality: Modality, modalities: Sequence[Modality], alone: bool) -> NDArray[np.bool_]:
+    """A `keep` [1, pair, modality] that shows one modality, with or without context."""
+    keep = np.zeros((1, PAIRS, len(modalities)), dtype=np.bool_)
+    keep[:, : 1 if alone else None, list(modalities).index(modality)] = True
+    return keep
+
+
+@torch.inference_mode()
+def logits_of(
+    model: FusionModel,
+    part: Windows,
+    turns: NDArray[np.int64],
+    keep: NDArray[np.bool_] | None = None,
+    batch: int = 512,
+) -> FloatArray:
+    """Logits [turn, class] of `turns`, of which only `keep` is seen."""
+    model.eval()
+    found = []
+    for start in range(0, len(turns), batch):
+        vectors, valid, _ = part.gather(turns[start : start + batch], keep)
+        found.append(model(vectors, valid).logits.numpy())
+    return np.concatenate(found)

@@ -1,0 +1,30 @@
+"""All text corpora of one folder, with what repeats MELD's held-out lines taken out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from emotrace_training.corpora.dailydialog import prepare_dailydialog
+from emotrace_training.corpora.emorynlp import prepare_emorynlp, without_shared
+from emotrace_training.corpora.goemotions import prepare_goemotions
+from emotrace_training.corpora.meld import prepare_meld
+from emotrace_training.dialogues import Split, TextDialogue
+
+
+def read_dialogues(root: Path, split: Split) -> list[TextDialogue]:
+    """Dialogues of the folders meld, emorynlp and dailydialog_reccon under `root`.
+
+    MELD alone is used for dev and test; the training split has all three, with the EmoryNLP scenes
+    that share a line with MELD's dev or test split dropped. Raises CorpusUnreadable, UnknownLabel.
+    """
+    found = prepare_meld(root / "meld", split)
+    if split == "train":
+        held_out = [*prepare_meld(root / "meld", "dev"), *prepare_meld(root / "meld", "test")]
+        found += without_shared(prepare_emorynlp(root / "emorynlp", "train"), held_out)
+        found += prepare_dailydialog(root / "dailydialog_reccon", "train")
+    return found
+
+
+def read_comments(root: Path, split: Split) -> list[TextDialogue]:
+    """Single comments of the folder goemotions under `root`, as dialogues of one line."""
+    return prepare_goemotions(root / "goemotions", split)
