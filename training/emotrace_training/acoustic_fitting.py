@@ -1,0 +1,180 @@
+"""Fits one member of the acoustic ensemble: a tower, without the speakers of one fold.
+
+Cosine cross-entropy against the fixed class prototypes, with label smoothing, plus a supervised
+contrastive term (Khosla et al., arXiv 2004.11362, equation 2); half of the batches are mixed
+(Zhang et al., arXiv 1710.09412). Always the last epoch is kept: no epoch is chosen by a score.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from emotrace_models.encoders.acoustic_tower import AcousticTower
+from emotrace_models.encoders.compact_acoustic import CompactAcousticConfig
+from emotrace_models.encoders.prototypes import EMOTIONS, class_prototypes
+from emotrace_models.encoders.running_statistics import moments, views
+from emotrace_training.acoustic_bank import Bank
+from emotrace_training.acoustic_sampling import Batch, Sampler
+from emotrace_training.manifests import Clip
+
+
+@dataclass(frozen=True, slots=True)
+class AcousticRecipe:
+    """scale: of the cosines. steps: batches an epoch. half: bfloat16 inside the tower."""
+
+    epochs: int = 45
+    steps: int = 64
+    batch: int = 64
+    rate: float = 3e-3
+    decay: float = 0.05
+    scale: float = 12.0
+    smoothing: float = 0.1
+    contrast: float = 0.1
+    temperature: float = 0.2
+    half: bool = True
+
+
+class Interrupted(ValueError):
+    """A checkpoint that another recipe has made; the message says which file."""
+
+
+def fit_member(
+    clips: Sequence[Clip],
+    chosen: Sequence[int],
+    bank: Bank,
+    prior: Tensor,
+    config: CompactAcousticConfig,
+    recipe: AcousticRecipe,
+    seed: int,
+    checkpoint: Path,
+    report: Callable[[int, float, AcousticTower], None],
+) -> AcousticTower:
+    """The tower after the last epoch. `report` gets epoch, mean loss and tower after each epoch.
+
+    A checkpoint is written after every epoch, and training goes on from one that is there; each
+    epoch has its own seed, so a resumed run draws what an unbroken one would have drawn.
+    """
+    torch.manual_seed(seed)
+    tower = AcousticTower(config.tower()).to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(tower.parameters(), lr=recipe.rate, weight_decay=recipe.decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, recipe.rate, total_steps=recipe.epochs * recipe.steps, pct_start=0.2
+    )
+    first = 0
+    if checkpoint.exists():
+        saved = torch.load(checkpoint, weights_only=True)
+        if saved["recipe"] != asdict(recipe) or saved["seed"] != seed:
+            raise Interrupted(f"{checkpoint} is of another recipe; remove it or use that recipe")
+        tower.load_state_dict(saved["tower"])
+        optimizer.load_state_dict(saved["optimizer"])
+        schedule.load_state_dict(saved["schedule"])
+        first = saved["epochs"]
+    for epoch in range(first, recipe.epochs):
+        torch.manual_seed(seed * 10_007 + epoch)
+        rng = np.random.default_rng([seed, epoch])
+        sampler = Sampler(clips, chosen, bank, rng)
+        tower.train()
+        total = 0.0
+        for _ in range(recipe.steps):
+            inputs = network_inputs(sampler.batch(recipe.batch), prior, config.anchor)
+            loss = step_loss(tower, *inputs, recipe, rng)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(tower.parameters(), 5.0)
+            optimizer.step()
+            schedule.step()
+            total += loss.item()
+        saved = {
+            "recipe": asdict(recipe),
+            "seed": seed,
+            "epochs": epoch + 1,
+            "tower": tower.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "schedule": schedule.state_dict(),
+        }
+        temporary = checkpoint.with_suffix(".tmp")
+        torch.save(saved, temporary)
+        temporary.replace(checkpoint)
+        report(epoch, total / recipe.steps, tower)
+    return tower.eval()
+
+
+def network_inputs(
+    batch: Batch, prior: Tensor, anchor: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """bands, contours, lengths, labels: the arguments of the tower and what it should say."""
+    own = moments(batch.frames, batch.mask)
+    bands, contours = views(batch.frames, batch.mask, own, batch.earlier, prior, anchor)
+    return bands, contours, batch.mask.sum(dim=1), batch.labels
+
+
+def step_loss(
+    tower: AcousticTower,
+    bands: Tensor,
+    contours: Tensor,
+    lengths: Tensor,
+    labels: Tensor,
+    recipe: AcousticRecipe,
+    rng: np.random.Generator,
+) -> Tensor:
+    bands, contours = masked(bands, contours, rng)
+    targets = F.one_hot(labels, len(EMOTIONS)).float()
+    mixed = rng.random() < 0.5
+    if mixed:
+        share = float(rng.beta(0.4, 0.4))
+        share = max(share, 1 - share)
+        order = torch.from_numpy(rng.permutation(len(labels)))
+        bands = share * bands + (1 - share) * bands[order]
+        contours = share * contours + (1 - share) * contours[order]
+        targets = share * targets + (1 - share) * targets[order]
+        lengths = torch.maximum(lengths, lengths[order])
+    bands = bands.contiguous(memory_format=torch.channels_last)
+    with torch.autocast("cpu", torch.bfloat16, enabled=recipe.half):
+        vectors = tower(bands, contours, lengths)
+    vectors = F.normalize(vectors.float(), dim=-1)
+    logits = recipe.scale * vectors @ class_prototypes(vectors.shape[1]).T
+    targets = targets * (1 - recipe.smoothing) + recipe.smoothing / len(EMOTIONS)
+    loss = -(targets * logits.log_softmax(dim=-1)).sum(dim=-1).mean()
+    if not mixed:
+        loss = loss + recipe.contrast * contrastive(vectors, labels, recipe.temperature)
+    return loss
+
+
+def masked(bands: Tensor, contours: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """SpecAugment (Park et al., arXiv 1904.08779), and now and then a whole view left out."""
+    bands, contours = bands.clone(), contours.clone()
+    count, _, rows, frames = bands.shape
+    for item in range(count):
+        for _ in range(2):
+            high = int(rng.integers(0, 11))
+            low = int(rng.integers(0, rows - high + 1))
+            bands[item, :, low : low + high] = 0
+            long = int(rng.integers(0, min(25, frames // 6)))
+            start = int(rng.integers(0, frames - long + 1))
+            bands[item, :, :, start : start + long] = 0
+        dice = rng.random()
+        if dice < 0.08:
+            bands[item, 0] = 0
+        elif dice < 0.16:
+            bands[item, 1] = 0
+        elif dice < 0.24:
+            contours[item] = 0
+    return bands, contours
+
+
+def contrastive(vectors: Tensor, labels: Tensor, temperature: float) -> Tensor:
+    """Supervised contrastive loss over a batch of unit vectors [item, width]."""
+    logits = vectors @ vectors.T / temperature
+    itself = torch.eye(len(labels), dtype=torch.bool)
+    same = (labels[:, None] == labels) & ~itself
+    scores = logits.masked_fill(itself, -torch.inf).log_softmax(dim=-1).masked_fill(itself, 0.0)
+    partners = same.sum(dim=1)
+    wanted = (scores * same).sum(dim=1) / partners.clamp_min(1)
+    return -wanted[partners > 0].mean() if bool((partners > 0).any()) else logits.sum() * 0

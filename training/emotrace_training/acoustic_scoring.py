@@ -1,0 +1,88 @@
+"""Vectors of whole clips, each speaker's clips in a seeded random order, and their scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from emotrace_models.encoders.compact_acoustic import collate
+from emotrace_models.encoders.prototypes import EMOTIONS, class_prototypes
+from emotrace_models.encoders.running_statistics import KEPT, views
+from emotrace_models.labels import SCHEMES, LabelSet
+from emotrace_models.types import FloatArray
+from emotrace_training.acoustic_bank import Bank
+from emotrace_training.manifests import Clip
+
+Tower = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+def pasts(
+    clips: Sequence[Clip], chosen: Sequence[int], bank: Bank, seed: int
+) -> Iterator[tuple[int, NDArray[np.float64]]]:
+    """Each chosen clip with the moments [3, KEPT] of all that its speaker said before it."""
+    rng = np.random.default_rng(seed)
+    sums: dict[str, NDArray[np.float64]] = {}
+    for index in rng.permutation(np.asarray(chosen)):
+        speaker = clips[index].speaker
+        earlier = sums.get(speaker, np.zeros((3, KEPT)))
+        yield int(index), earlier
+        sums[speaker] = earlier + bank.moments[index, 0]
+
+
+@torch.inference_mode()
+def embed(
+    tower: Tower,
+    clips: Sequence[Clip],
+    chosen: Sequence[int],
+    bank: Bank,
+    prior: Tensor,
+    anchor: float,
+    seed: int,
+) -> FloatArray:
+    """Vectors [len(chosen), width] of the clips themselves (variant 0), in `chosen`'s order."""
+    row_of = {index: row for row, index in enumerate(chosen)}
+    waiting = sorted(pasts(clips, chosen, bank, seed), key=lambda p: bank.starts[p[0], 0, 1])
+    found: list[FloatArray | None] = [None] * len(chosen)
+    for at in range(0, len(waiting), 32):
+        inputs = []
+        for index, earlier in waiting[at : at + 32]:
+            frames = torch.from_numpy(bank.clip(index, 0).astype(np.float32))
+            mask = torch.ones(len(frames), dtype=torch.bool)
+            own = torch.from_numpy(bank.moments[index, 0])
+            past = torch.from_numpy(earlier.astype(np.float32))
+            inputs.append(views(frames, mask, own, past, prior, anchor))
+        vectors = tower(*collate(inputs)).float().numpy()
+        for (index, _), vector in zip(waiting[at : at + 32], vectors, strict=True):
+            found[row_of[index]] = vector
+    return np.stack([vector for vector in found if vector is not None])
+
+
+def corpus_uar(
+    vectors: FloatArray, clips: Sequence[Clip], scheme: str = "common4"
+) -> dict[str, float]:
+    """Unweighted average recall of the nearest prototype, by corpus, and their mean as `mean`.
+
+    Only clips whose emotion the scheme holds count.
+    """
+    labels = SCHEMES[scheme]
+    guesses = nearest(vectors, labels)
+    hits: dict[str, dict[str, list[bool]]] = {}
+    for clip, guess in zip(clips, guesses, strict=True):
+        if (truth := labels.project(clip.emotion)) is not None:
+            hits.setdefault(clip.corpus, {}).setdefault(truth, []).append(guess == truth)
+    scores = {
+        corpus: float(np.mean([np.mean(found) for found in classes.values()]))
+        for corpus, classes in sorted(hits.items())
+    }
+    return {**scores, "mean": float(np.mean(list(scores.values())))}
+
+
+def nearest(vectors: FloatArray, labels: LabelSet) -> list[str]:
+    """The class of `labels` whose prototype is nearest to each vector."""
+    rows = [EMOTIONS.index(name) for name in labels.names]
+    prototypes = class_prototypes(vectors.shape[1]).numpy()[rows]
+    return [labels.names[i] for i in (vectors @ prototypes.T).argmax(axis=1)]
