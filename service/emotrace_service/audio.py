@@ -14,7 +14,7 @@ import soxr
 
 from emotrace_models.types import SAMPLE_RATE, FloatArray
 from emotrace_protocol.errors import ErrorCode
-from emotrace_protocol.messages import MAX_CHANNELS, SAMPLE_RATES, AudioFormat
+from emotrace_protocol.messages import AudioFormat
 from emotrace_service.pcm import SAMPLE_BYTES, decode_samples
 from emotrace_service.sniffing import sniff
 
@@ -25,12 +25,6 @@ class AudioRejected(ValueError):
     """Audio that cannot be taken in. `code` is what the client is told."""
 
     code: ClassVar[ErrorCode]
-
-
-class AudioFormatUnsupported(AudioRejected):
-    """The stated format is none that the service takes."""
-
-    code = ErrorCode.AUDIO_FORMAT_UNSUPPORTED
 
 
 class AudioFormatSuspect(AudioRejected):
@@ -71,19 +65,9 @@ class Framer:
 
     Memory: what is kept between messages is less than one frame, one resampler block and the
     resampler's own delay (at most 0.12 s).
-    Raises AudioFormatUnsupported if the format is none that the service takes.
     """
 
     def __init__(self, audio: AudioFormat) -> None:
-        if audio.sample_rate not in SAMPLE_RATES:
-            raise AudioFormatUnsupported(
-                f"a sample rate of {audio.sample_rate} Hz is not supported; "
-                f"use one of {', '.join(map(str, SAMPLE_RATES))}"
-            )
-        if not 1 <= audio.channels <= MAX_CHANNELS:
-            raise AudioFormatUnsupported(
-                f"{audio.channels} channels are not supported; use 1 to {MAX_CHANNELS}"
-            )
         self._audio = audio
         self._step_bytes = SAMPLE_BYTES[audio.encoding] * audio.channels
         self._head: bytes | None = b""  # None: what the stream is has been decided
@@ -116,9 +100,9 @@ class Framer:
     def push(self, data: bytes) -> list[Block]:
         """The blocks that `data` completes.
 
-        Raises AudioFormatSuspect (the stream is of no use any more) or AudioNonfinite (nothing of
-        this message was kept, nor the sample that it shared with the message before; the stream
-        stays aligned).
+        Raises AudioFormatSuspect (the stream is of no use any more) or AudioNonfinite, for the
+        message that completes a sample of every channel with one that is no number: nothing of
+        it was kept, nor of the samples that it completed; the stream stays aligned.
         """
         if self._head is not None:
             data = self._open(self._head + data, complete=False)
@@ -202,7 +186,8 @@ class Framer:
         ]
 
     def _block(self, steps: FloatArray, length: int) -> Block:
-        samples = np.ascontiguousarray(steps.T)
+        # A copy, because a block must not keep a whole message alive.
+        samples = np.array(steps.T, order="C")
         samples.setflags(write=False)
         block = Block(self.position, samples, length)
         self._blocks_out += 1
