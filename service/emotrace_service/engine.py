@@ -78,10 +78,9 @@ class LocalBackend:
         self._short: Batcher[_Call] = Batcher(
             {DETECT: BatchPolicy(DETECTIONS_A_TURN, 0.0), PREDICT: policy}, capacity
         )
-        # Transcription takes seconds. It may not take every thread, or nobody hears anything.
+        # Transcription takes seconds, so it has a queue of its own and one thread at a time.
         self._long: Batcher[_Call] = Batcher({TRANSCRIBE: alone}, capacity)
-        self._long_limit = max(1, threads - 1)
-        self._long_running = 0
+        self._transcribing = False
         self._work: dict[str, Callable[[list[Item[_Call]]], None]] = {
             DETECT: self._run_detections,
             TRANSCRIBE: self._run_transcriptions,
@@ -96,9 +95,8 @@ class LocalBackend:
         for thread in self._threads:
             thread.start()
 
-    @property
-    def transcribes(self) -> bool:
-        return self._transcriber is not None
+    def transcribes(self, language: str | None) -> bool:
+        return self._transcriber is not None and self._transcriber.supports(language)
 
     def start(self) -> DialogueState:
         return self._predictor.start()
@@ -163,7 +161,7 @@ class LocalBackend:
             finally:
                 if kind == TRANSCRIBE:
                     with self._wake:
-                        self._long_running -= 1
+                        self._transcribing = False
                         self._wake.notify()
 
     def _next(self) -> list[Item[_Call]] | None:
@@ -175,8 +173,8 @@ class LocalBackend:
                     late.payload.settle(error=EngineError("it would come too late"))
                 if batch := self._short.take(now):
                     return batch
-                if self._long_running < self._long_limit and (batch := self._long.take(now)):
-                    self._long_running += 1
+                if not self._transcribing and (batch := self._long.take(now)):
+                    self._transcribing = True
                     return batch
                 self._wake.wait(self._short.wait(now))
             return None

@@ -41,9 +41,8 @@ class Detected:
 class InferenceBackend(Protocol):
     """What a session needs of the models, wherever they run."""
 
-    @property
-    def transcribes(self) -> bool:
-        """Whether `transcribe` can give anything."""
+    def transcribes(self, language: str | None) -> bool:
+        """Whether `transcribe` has words of this language to give (BCP 47; None: any)."""
 
     def start(self) -> DialogueState:
         """A dialogue in which nobody has spoken."""

@@ -60,7 +60,6 @@ class Settings(BaseSettings):
     batch_wait_ms: int = Field(
         default=5, ge=0, le=100, description="how long an utterance waits for companions"
     )
-    max_message_bytes: int = Field(default=1024 * 1024, ge=1_024, le=16 * 1024 * 1024)
     max_upload_bytes: int = Field(default=64 * 1024 * 1024, ge=1_024)
     max_file_minutes: int = Field(default=60, ge=1, description="audio of one uploaded file")
     audio_queue_ms: int = Field(

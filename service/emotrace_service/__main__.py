@@ -1,0 +1,164 @@
+"""`emotrace-serve`: start the server, or fetch weights for it (`emotrace-serve models`)."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import click
+import typer
+
+from emotrace_protocol.events import NOTICE
+from emotrace_service import logs
+from emotrace_service.errors import EXIT_CONFIG, StartRefused
+from emotrace_service.settings import Settings, load_settings
+from emotrace_service.weights_cli import app as models_app
+
+if TYPE_CHECKING:
+    from emotrace_service.serving import Serving
+
+USER_TIMEOUT_MS = 10_000  # then the kernel gives up a peer that acknowledges nothing
+
+HELP = """Serve live emotion recognition in dialogue.
+
+Without a command, starts the server with the shipped bundle on http://127.0.0.1:8080/
+(this machine only) and prints what is live:
+
+    emotrace-serve                          the browser page at / and the stream at /v1/stream
+    emotrace-serve --port 9000              another port
+    emotrace-serve models pull              fetch a transcriber, so that words count too
+    emotrace demo                           (another terminal) stream a demo dialogue
+
+Every option is also an environment variable: --max-sessions is EMOTRACE_MAX_SESSIONS.
+Limits that have no option here (EMOTRACE_AUDIO_QUEUE_MS, ...) are listed in docs/operations.md.
+"""
+
+cli = typer.Typer(
+    name="emotrace-serve",
+    help=HELP,
+    invoke_without_command=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+cli.add_typer(models_app, name="models")
+
+
+def _about(name: str) -> str | None:
+    return Settings.model_fields[name].description
+
+
+@cli.callback()
+def serve(
+    context: typer.Context,
+    host: Annotated[str | None, typer.Option(help=_about("host"))] = None,
+    port: Annotated[int | None, typer.Option(help=_about("port"))] = None,
+    bundle: Annotated[str | None, typer.Option(help=_about("bundle"))] = None,
+    weights: Annotated[Path | None, typer.Option(help=_about("weights"))] = None,
+    whisper: Annotated[str | None, typer.Option(help=_about("whisper"))] = None,
+    threads: Annotated[int | None, typer.Option(help=_about("threads"))] = None,
+    max_sessions: Annotated[int | None, typer.Option(help="sessions at once")] = None,
+    log_format: Annotated[str | None, typer.Option(help="auto, console or json")] = None,
+) -> None:
+    if context.invoked_subcommand is not None:
+        return
+    run(
+        load_settings(
+            host=host,
+            port=port,
+            bundle=bundle,
+            weights=weights,
+            whisper=whisper,
+            threads=threads,
+            max_sessions=max_sessions,
+            log_format=log_format,
+        )
+    )
+
+
+def run(settings: Settings) -> None:
+    """Serve until a signal comes. Raises StartRefused."""
+    logs.configure(settings.log_format)
+    with listen(settings) as listener:
+        address = listener.getsockname()
+        print(f"Emotrace is loading bundle {settings.bundle!r} ...", flush=True)
+        # Imported here: torch takes seconds, and `--help` or a wrong option should not.
+        from emotrace_service.app import create_app
+        from emotrace_service.server import GracefulServer, uvicorn_config
+
+        url = f"http://{_url_host(settings.host)}:{address[1]}/"
+        app = create_app(settings, on_ready=lambda serving: tell(serving, url))
+        GracefulServer(uvicorn_config(app), app.state.serving).run(sockets=[listener])
+
+
+def listen(settings: Settings) -> socket.socket:
+    """The listening socket. Raises StartRefused where there can be none."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # connections inherit it from the listening socket
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
+        listener.bind(address)
+        listener.listen(2_048)
+    except OSError as error:
+        raise StartRefused(
+            f"Cannot listen on {settings.host} port {settings.port}: {os.strerror(error.errno)}. "
+            "Stop what uses it, or choose another port: --port 8081, or --port 0 for any."
+            if error.errno is not None and not isinstance(error, socket.gaierror)
+            else f"{settings.host!r} is no address of this machine. Use 127.0.0.1 or 0.0.0.0."
+        ) from error
+    return listener
+
+
+def tell(serving: Serving, url: str) -> None:
+    """What a person who started the server wants to know."""
+    if not serving.ready:
+        print(f"Emotrace cannot estimate anything: {serving.fault}", flush=True)
+        return
+    bundle = serving.bundle
+    lines = [
+        f"Emotrace is ready at {url}",
+        f"  bundle    {bundle.name} {bundle.version} ({', '.join(bundle.labels.names)})",
+    ]
+    lines += [
+        f"  {status.modality:<9} {'live' if status.live else f'off: {status.reason}'}"
+        for status in serving.modalities()
+    ]
+    if not serving.settings.on_loopback:
+        lines.append("  Anybody who can reach this address can use it: there is no sign-in yet.")
+    lines.append(f"  {NOTICE}")
+    print("\n".join(lines), flush=True)
+
+
+def _url_host(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def main() -> None:
+    """The console script. A server that cannot start exits with 78 and says why."""
+    try:
+        cli(standalone_mode=False)
+    except StartRefused as refused:
+        print(f"emotrace-serve: {refused}", file=sys.stderr)
+        sys.exit(EXIT_CONFIG)
+    except click.UsageError as error:
+        print(
+            f"emotrace-serve: {error.format_message()} See emotrace-serve --help.", file=sys.stderr
+        )
+        sys.exit(EXIT_CONFIG)
+    except click.exceptions.Exit as done:
+        sys.exit(done.exit_code)
+    except click.Abort:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,189 @@
+"""A file instead of a live stream: the same understanding, all events at once.
+
+A file is a session whose audio is all there. It takes the same path through the same classes, so
+its estimates are those of a stream of the same samples.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from emotrace_models.types import Transcript
+from emotrace_protocol import events
+from emotrace_protocol.codec import decode_message
+from emotrace_protocol.errors import ErrorCode, ProtocolError
+from emotrace_protocol.messages import AudioFormat, SessionStart, Text
+from emotrace_protocol.order import ServerConversation
+from emotrace_service.errors import EngineClosed
+from emotrace_service.notices import Notices
+from emotrace_service.opening import plan_session, started_fields
+from emotrace_service.recordings import Recording
+from emotrace_service.serving import Serving
+from emotrace_service.texts import ClientTexts
+from emotrace_service.understanding import Understanding
+
+NO_SPEECH = "No speech was found in the file."
+
+
+class UtteranceWords(BaseModel):
+    """Words of utterance number `utterance`, as an earlier analysis of the same file counted."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    utterance: int = Field(ge=0)
+    text: Text
+
+
+_WORDS = TypeAdapter(tuple[UtteranceWords, ...])
+
+
+def read_words(text: str) -> dict[int, Transcript]:
+    """The form field `texts`. Raises ProtocolError."""
+    try:
+        words = _WORDS.validate_json(text)
+    except ValidationError:
+        raise ProtocolError(
+            ErrorCode.CONFIG_INVALID,
+            '`texts` is no JSON list of {"utterance": number, "text": words}.',
+            "texts",
+        ) from None
+    return {one.utterance: Transcript(one.text, "client") for one in words}
+
+
+def read_start(text: str, audio: AudioFormat) -> SessionStart:
+    """The form field `start`: fields of session.start, but for `audio`. Raises ProtocolError."""
+    try:
+        given = json.loads(text)
+    except ValueError:
+        given = None
+    if not isinstance(given, dict):
+        raise ProtocolError(ErrorCode.CONFIG_INVALID, "`start` is no JSON object.", "start")
+    given |= {"type": "session.start", "audio": audio.model_dump(mode="json"), "interim": False}
+    message, unknown = decode_message(json.dumps(given))
+    if unknown or not isinstance(message, SessionStart):
+        cause = f"`start` has fields that session.start has not: {', '.join(unknown)}."
+        raise ProtocolError(ErrorCode.CONFIG_INVALID, cause, "start")
+    return message
+
+
+async def analyze(
+    serving: Serving,
+    data: bytes,
+    start_text: str,
+    words_text: str,
+    gone: Callable[[], Awaitable[bool]],
+) -> dict[str, Any]:
+    """All that a live session would have said about the file.
+
+    gone: whether whoever asked has left. Raises ProtocolError.
+    """
+    words = read_words(words_text)
+    seconds = serving.settings.max_file_minutes * 60
+    recording = await asyncio.to_thread(Recording, data, seconds)
+    start = read_start(start_text, recording.audio)
+    plan = plan_session(
+        start,
+        serving.bundle,
+        serving.settings,
+        transcribes=serving.backend.transcribes(start.language),
+    )
+    # Nobody waits at the other end: silence is no reason to stop, nor words to wait.
+    plan = replace(plan, idle_samples=sys.maxsize, text_wait_s=0.0)
+    conversation = ServerConversation()
+    conversation.receive(start)
+    said: list[events.Event] = []
+
+    async def emit(event_type: type[events.Event], /, **fields: Any) -> None:
+        said.append(conversation.number(event_type, **fields))
+
+    name = secrets.token_hex(8)
+    understanding = Understanding(
+        plan,
+        serving.backend,
+        serving.reporter,
+        ClientTexts(words),
+        Notices(emit),
+        metrics=serving.metrics,
+        log=serving.log.bind(session=name),
+        clock=serving.clock,
+        behind=lambda: True,
+    )
+    await emit(
+        events.SessionStarted, **started_fields(name, plan, serving.bundle, serving.settings)
+    )
+    taken = 0
+    blocks = recording.blocks()
+    try:
+        while (block := await asyncio.to_thread(next, blocks, None)) is not None:
+            if await gone():
+                break
+            await understanding.hear(block, serving.clock())
+            taken += len(block)
+        await understanding.flush(serving.clock())
+    except EngineClosed:
+        raise ProtocolError(ErrorCode.GOING_AWAY, "The server is stopping.") from None
+    finally:
+        await understanding.close()
+    totals = events.Totals(
+        audio_ms=understanding.taken_ms,
+        audio_bytes=taken,
+        messages=0,
+        utterances=understanding.utterances,
+        finals=conversation.counts["emotion.final"],
+        revisions=conversation.counts["emotion.revised"],
+        failed=understanding.failed,
+        events=conversation.sent + 1,
+    )
+    await emit(events.SessionEnded, reason="client", totals=totals)
+    return report(said)
+
+
+def report(said: Sequence[events.Event]) -> dict[str, Any]:
+    """Events of a whole session -> what a reader of a file wants first, then every event."""
+    first, last = said[0], said[-1]
+    assert isinstance(first, events.SessionStarted)
+    assert isinstance(last, events.SessionEnded)
+    return {
+        **first.model_dump(
+            mode="json", include={"bundle", "labels", "modalities", "speakers", "notice"}
+        ),
+        "audio_ms": last.totals.audio_ms,
+        "note": None if last.totals.utterances else NO_SPEECH,
+        "utterances": _utterances(said),
+        "events": [event.model_dump(mode="json") for event in said],
+    }
+
+
+def _utterances(said: Sequence[events.Event]) -> list[Mapping[str, Any]]:
+    """One entry an utterance, in the order of their ends, with its last label."""
+    found: dict[int, dict[str, Any]] = {}
+    for event in said:
+        if isinstance(event, events.SpeechEnded):
+            found[event.utterance] = {
+                "utterance": event.utterance,
+                "speaker": event.speaker,
+                "start_ms": event.start_ms,
+                "end_ms": event.end_ms,
+                "text": None,
+                "label": None,
+                "posterior": None,
+            }
+        elif isinstance(event, events.TranscriptFinal):
+            found[event.utterance]["text"] = event.text
+        elif isinstance(event, events.EmotionFinal):
+            found[event.utterance] |= {
+                "label": event.decoder.label,
+                "posterior": event.posterior,
+                "abstained": event.abstained,
+            }
+        elif isinstance(event, events.EmotionRevised):
+            found[event.utterance]["label"] = event.label
+    return list(found.values())

@@ -1,0 +1,166 @@
+"""The task that reads a session's socket: always, whatever the rest of the session is doing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from emotrace_models.types import Transcript
+from emotrace_protocol.codec import MAX_MESSAGE_BYTES, decode_message
+from emotrace_protocol.errors import ErrorCode, ProtocolError, WarningCode
+from emotrace_protocol.events import Failed
+from emotrace_protocol.messages import Image, Marker, SessionEnd, UtteranceText
+from emotrace_protocol.order import ServerConversation
+from emotrace_service.notices import Notices, warn_wordless
+from emotrace_service.opening import Plan
+from emotrace_service.queues import Audio, Finish, Inlet, Said
+from emotrace_service.settings import Settings
+from emotrace_service.texts import ClientTexts, Offered
+
+MAX_SHOWN_FIELDS = 8
+
+
+class SocketClosed(Exception):
+    """The client is gone."""
+
+
+class Socket(Protocol):
+    """A websocket that has been accepted."""
+
+    async def receive(self) -> str | bytes:
+        """The next message. Raises SocketClosed."""
+
+    async def send(self, text: str) -> None:
+        """Raises SocketClosed."""
+
+    async def close(self, code: int) -> None:
+        """Send a close frame, if it can be sent."""
+
+
+class Listener:
+    """Puts what comes into the inlet, in order. Words for an utterance go past it, to `texts`:
+    the utterance at the head of the queue may be waiting for them.
+
+    messages, audio_bytes: taken in so far.
+    """
+
+    def __init__(
+        self,
+        socket: Socket,
+        plan: Plan,
+        conversation: ServerConversation,
+        inlet: Inlet,
+        texts: ClientTexts,
+        notices: Notices,
+        settings: Settings,
+        clock: Callable[[], float],
+    ) -> None:
+        self._socket = socket
+        self._plan = plan
+        self._conversation = conversation
+        self._inlet = inlet
+        self._texts = texts
+        self._notices = notices
+        self._settings = settings
+        self._clock = clock
+        self._active = clock()
+        self._pressed = False  # the client knows that it is ahead
+        self.messages = 0
+        self.audio_bytes = 0
+
+    async def run(self) -> None:
+        """Ends by being cancelled, or with SocketClosed."""
+        idle_s = self._settings.idle_no_audio_ms / 1_000
+        while True:
+            finish = self._inlet.finish
+            try:
+                async with asyncio.timeout(
+                    self._active + idle_s - self._clock() if finish is None else None
+                ):
+                    data = await self._socket.receive()
+            except TimeoutError:
+                cause = f"Nothing was heard for {idle_s:g} s."
+                self._finish(ProtocolError(ErrorCode.IDLE_NO_AUDIO, cause))
+                continue
+            self.messages += 1
+            if finish is not None and finish.error is not None:
+                continue
+            try:
+                await self._take(data)
+            except ProtocolError as error:
+                weighed = self._conversation.weigh(error, self._clock())
+                if weighed.code.kind.fatal:
+                    self._finish(weighed)
+                else:
+                    await self._notices.emit(Failed, **weighed.fields())
+
+    def _finish(self, error: ProtocolError) -> None:
+        self._inlet.put(Finish(self._clock(), error))
+
+    async def _take(self, data: str | bytes) -> None:
+        """One message. Raises ProtocolError."""
+        arrival = self._clock()
+        if isinstance(data, bytes):
+            self._conversation.receive_audio()
+            if len(data) > MAX_MESSAGE_BYTES:
+                raise ProtocolError(
+                    ErrorCode.MESSAGE_TOO_LARGE, f"The message is over {MAX_MESSAGE_BYTES} bytes."
+                )
+            if data:
+                self._inlet.put(Audio(data, arrival))
+                self.audio_bytes += len(data)
+                self._active = arrival
+                await self._press()
+            return
+        message, unknown = decode_message(data)
+        self._conversation.receive(message)
+        await warn_unknown(self._notices, unknown)
+        if isinstance(message, SessionEnd):
+            self._inlet.put(Finish(arrival))
+            return
+        if isinstance(message, UtteranceText):
+            self._active = arrival
+            if message.utterance is not None:
+                await self._offer(message, message.utterance)
+                return
+        if isinstance(message, UtteranceText | Image | Marker):
+            self._inlet.put(Said(message, arrival))
+
+    async def _offer(self, message: UtteranceText, index: int) -> None:
+        if not self._plan.words:
+            await warn_wordless(self._notices)
+            return
+        offered = self._texts.offer(index, Transcript(message.text, "client", message.language))
+        if offered is Offered.UNKNOWN:
+            cause = f"Utterance {index} was not announced."
+            raise ProtocolError(ErrorCode.UTTERANCE_UNKNOWN, cause, "utterance", utterance=index)
+        if offered is Offered.LATE:
+            await self._notices.warn(
+                WarningCode.TEXT_LATE,
+                f"The words for utterance {index} came after its estimate; they were ignored.",
+                "utterance",
+            )
+
+    async def _press(self) -> None:
+        """Warn once each time that the client gets ahead."""
+        if not self._inlet.half_full:
+            self._pressed = False
+        elif not self._pressed:
+            self._pressed = True
+            await self._notices.warn(
+                WarningCode.BACKPRESSURE,
+                f"{self._inlet.queued_ms:.0f} ms of audio wait; at "
+                f"{self._settings.audio_queue_ms} ms the session ends. Send at the pace of time.",
+            )
+
+
+async def warn_unknown(notices: Notices, unknown: tuple[str, ...]) -> None:
+    """unknown: names of fields that this version does not know."""
+    if unknown:
+        shown = ", ".join(unknown[:MAX_SHOWN_FIELDS])
+        await notices.warn(
+            WarningCode.FIELD_UNKNOWN,
+            f"Fields that this server does not know were ignored: {shown}.",
+            unknown[0],
+        )

@@ -1,0 +1,68 @@
+"""What has to be there before the server starts: bundle, voice detector, transcriber.
+
+Everything that is missing or broken raises StartRefused, which names it and the cure.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from emotrace_models.bundle import Bundle, BundleError, BundleMissing, bundle_path
+from emotrace_models.predictor import Predictor
+from emotrace_models.transcription import Transcriber, TranscriberUnavailable, WhisperTranscriber
+from emotrace_models.voice_activity import VoiceDetector, VoiceDetectorUnavailable
+from emotrace_models.weights import WeightsError, find_weights, is_present, load_lock, verify
+from emotrace_service.batching import BatchPolicy
+from emotrace_service.engine import LocalBackend
+from emotrace_service.errors import StartRefused
+from emotrace_service.metrics import Metrics
+from emotrace_service.settings import Settings
+
+AUTO, NONE = "auto", "none"
+ITEMS_A_SESSION = 4  # waiting in the engine at once: detection, final, interim, transcription
+
+
+def load_bundle(name: str) -> Bundle:
+    try:
+        return Bundle.load(bundle_path(name))
+    except BundleMissing as error:
+        raise StartRefused(
+            f"{error}. Name one with --bundle, or make one with `emotrace-train`."
+        ) from error
+    except BundleError as error:
+        raise StartRefused(f"{error}. The server does not start with a broken bundle.") from error
+
+
+def load_transcriber(name: str, weights: Path) -> Transcriber | None:
+    """name: as in Settings.whisper. None: there is none, which `/readyz` tells."""
+    if name == NONE:
+        return None
+    try:
+        lock = load_lock()
+        if name == AUTO:
+            here = [one for one in lock.values() if is_present(one, weights)]
+            if not here:
+                return None
+            chosen = max(here, key=lambda one: one.size)
+        else:
+            chosen = find_weights(name, lock)
+        return WhisperTranscriber(verify(chosen, weights))
+    except (WeightsError, TranscriberUnavailable) as error:
+        raise StartRefused(f"{error} Or start without words: --whisper none.") from error
+
+
+def load_backend(settings: Settings, bundle: Bundle, metrics: Metrics) -> LocalBackend:
+    """Starts the engine's threads."""
+    try:
+        detector = VoiceDetector()
+    except VoiceDetectorUnavailable as error:
+        raise StartRefused(str(error)) from error
+    return LocalBackend(
+        Predictor(bundle),
+        detector,
+        load_transcriber(settings.whisper, settings.weights),
+        threads=settings.threads,
+        policy=BatchPolicy(settings.max_batch, settings.batch_wait_ms / 1_000),
+        capacity=ITEMS_A_SESSION * settings.max_sessions,
+        metrics=metrics,
+    )

@@ -1,0 +1,155 @@
+"""What a session will be: the client's `session.start` against what this server has. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from string import ascii_uppercase
+from typing import Any
+
+from emotrace_models.bundle import Bundle
+from emotrace_models.labels import LabelSetMismatch
+from emotrace_models.types import SAMPLE_RATE, Modality
+from emotrace_protocol.codec import MAX_MESSAGE_BYTES
+from emotrace_protocol.errors import ErrorCode, ProtocolError
+from emotrace_protocol.events import BundleInfo, DecoderInfo, Limits, ModalityStatus
+from emotrace_protocol.messages import (
+    MAX_TEXT_CHARACTERS,
+    PROTOCOL_VERSION,
+    AudioFormat,
+    SessionStart,
+    Transcription,
+)
+from emotrace_service.endpointing import EndpointingConfig
+from emotrace_service.settings import Settings
+
+NO_ENCODER = "The bundle has no encoder for it."
+NO_TRANSCRIBER = (
+    "There is no transcriber: send words with utterance.text, or install one "
+    "(emotrace-serve models pull)."
+)
+WORDS_OFF = "The session was started with transcription off."
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How one session's audio and words are understood.
+
+    words: whether words are used at all. server_words: whether the server transcribes.
+    waits_for_words: whether each utterance waits for the client's, and how long in seconds.
+    idle_samples: without speech for so long, the session is over.
+    """
+
+    audio: AudioFormat
+    speakers: tuple[str, ...]
+    language: str | None
+    endpointing: EndpointingConfig
+    interim: bool
+    words: bool
+    server_words: bool
+    waits_for_words: bool
+    text_wait_s: float
+    idle_samples: int
+    modalities: tuple[ModalityStatus, ...]
+
+
+def plan_session(
+    start: SessionStart, bundle: Bundle, settings: Settings, *, transcribes: bool
+) -> Plan:
+    """transcribes: whether the server has words for the session's language.
+
+    Raises ProtocolError where the server cannot give what the client asks for.
+    """
+    if start.bundle not in (None, bundle.name, settings.bundle):
+        raise _refused(ErrorCode.BUNDLE_UNKNOWN, f"This server serves {bundle.name!r}.", "bundle")
+    if start.labels is not None:
+        try:
+            bundle.labels.order_from(start.labels)
+        except LabelSetMismatch:
+            names = ", ".join(bundle.labels.names)
+            raise _refused(
+                ErrorCode.LABELS_MISMATCH, f"The bundle's labels are {names}.", "labels"
+            ) from None
+    try:
+        endpointing = EndpointingConfig.from_wire(start.endpointing)
+    except ValueError as error:
+        raise _refused(ErrorCode.CONFIG_INVALID, f"endpointing: {error}.", "endpointing") from None
+    lexical = Modality.LEXICAL in bundle.fusion.modalities
+    words = lexical and start.transcription is not Transcription.OFF
+    return Plan(
+        audio=start.audio,
+        speakers=start.speakers or tuple(ascii_uppercase[: start.audio.channels]),
+        language=start.language,
+        endpointing=endpointing,
+        interim=start.interim,
+        words=words,
+        server_words=words and transcribes and start.transcription is Transcription.AUTO,
+        waits_for_words=words and start.transcription is Transcription.CLIENT,
+        text_wait_s=settings.text_wait_ms / 1_000,
+        idle_samples=settings.idle_no_speech_ms * SAMPLE_RATE // 1_000,
+        modalities=modality_status(
+            bundle.fusion.modalities, start.transcription, transcribes=transcribes
+        ),
+    )
+
+
+def modality_status(
+    available: tuple[Modality, ...], transcription: Transcription, *, transcribes: bool
+) -> tuple[ModalityStatus, ...]:
+    """Each modality: live, or why it is not."""
+
+    def reason(modality: Modality) -> str | None:
+        if modality not in available:
+            return NO_ENCODER
+        if modality is not Modality.LEXICAL or transcription is Transcription.CLIENT:
+            return None
+        if transcription is Transcription.OFF:
+            return WORDS_OFF
+        return None if transcribes else NO_TRANSCRIBER
+
+    return tuple(
+        ModalityStatus(modality=modality.value, live=reason(modality) is None, reason=why)
+        for modality in Modality
+        for why in (reason(modality),)
+    )
+
+
+def bundle_info(bundle: Bundle) -> BundleInfo:
+    return BundleInfo(
+        name=bundle.name,
+        version=bundle.version,
+        licence=bundle.licence,
+        languages=bundle.languages,
+    )
+
+
+def started_fields(session: str, plan: Plan, bundle: Bundle, settings: Settings) -> dict[str, Any]:
+    """The fields of `session.started`, all but its sequence."""
+    decoder = bundle.decoder
+    return {
+        "session": session,
+        "protocol_version": PROTOCOL_VERSION,
+        "bundle": bundle_info(bundle),
+        "labels": bundle.labels.names,
+        "modalities": plan.modalities,
+        "audio": plan.audio,
+        "speakers": plan.speakers,
+        "decoder": DecoderInfo(
+            shift_probability=decoder.p0,
+            concentration=decoder.alpha,
+            beam=decoder.beam,
+            lag=decoder.lag,
+            commit=decoder.commit,
+        ),
+        "limits": Limits(
+            max_message_bytes=MAX_MESSAGE_BYTES,
+            max_text_characters=MAX_TEXT_CHARACTERS,
+            max_utterance_ms=plan.endpointing.max_utterance_samples * 1_000 // SAMPLE_RATE,
+            audio_queue_ms=settings.audio_queue_ms,
+            idle_no_audio_ms=settings.idle_no_audio_ms,
+            idle_no_speech_ms=settings.idle_no_speech_ms,
+        ),
+    }
+
+
+def _refused(code: ErrorCode, cause: str, param: str) -> ProtocolError:
+    return ProtocolError(code, cause, param, message_type="session.start")

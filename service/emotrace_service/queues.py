@@ -1,0 +1,194 @@
+"""The two bounded queues of a session: what came in and waits, and what waits to be sent.
+
+The socket is always read into the inlet: a server that does not read misses the client's pongs and
+drops a healthy session. So the inlet, not the kernel, is where a client that is too fast is met.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from emotrace_protocol.codec import encode
+from emotrace_protocol.errors import ErrorCode, ProtocolError
+from emotrace_protocol.events import Event, Failed, SessionEnded, Totals
+from emotrace_protocol.messages import Message
+from emotrace_protocol.order import ServerConversation
+from emotrace_service.metrics import Metrics
+
+MAX_QUEUED_MESSAGES = 4_096
+MAX_WAITING_EVENTS = 512
+MAX_WAITING_CHARACTERS = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Audio:
+    """Bytes as they came. arrival: seconds of the session's clock."""
+
+    data: bytes
+    arrival: float
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A control message that must keep its place among the audio."""
+
+    message: Message
+    arrival: float
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """Nothing more will be taken in. error: what the client is told, if it is not its own wish."""
+
+    arrival: float
+    error: ProtocolError | None = None
+
+
+Incoming = Audio | Said | Finish
+
+
+class Inlet:
+    """Bounded in milliseconds of audio. Holds nothing more once a Finish is in it."""
+
+    def __init__(self, bytes_per_second: int, limit_ms: int) -> None:
+        self._bytes_per_second = bytes_per_second
+        self._limit_ms = limit_ms
+        self._items: deque[Incoming] = deque()
+        self._bytes = 0
+        self._ready = asyncio.Event()
+        self._finish: Finish | None = None
+
+    @property
+    def queued_ms(self) -> float:
+        return self._bytes * 1_000 / self._bytes_per_second
+
+    @property
+    def half_full(self) -> bool:
+        return self.queued_ms > self._limit_ms / 2
+
+    @property
+    def finish(self) -> Finish | None:
+        """Why nothing more is taken in; None: more is."""
+        return self._finish
+
+    def put(self, item: Incoming) -> None:
+        """Raises ProtocolError (rate_limited) where it does not fit; what is in it stays."""
+        if self._finish is not None:
+            return
+        if isinstance(item, Finish):
+            self._finish = item
+        elif len(self._items) >= MAX_QUEUED_MESSAGES:
+            raise ProtocolError(
+                ErrorCode.RATE_LIMITED, f"{MAX_QUEUED_MESSAGES} messages waited already."
+            )
+        elif isinstance(item, Audio):
+            length_ms = len(item.data) * 1_000 / self._bytes_per_second
+            if self.queued_ms + length_ms > self._limit_ms:
+                raise ProtocolError(
+                    ErrorCode.RATE_LIMITED,
+                    f"{self.queued_ms:.0f} ms of audio waited, and {length_ms:.0f} ms more came; "
+                    f"the limit is {self._limit_ms} ms.",
+                    retry_after_ms=int(self.queued_ms),
+                )
+            self._bytes += len(item.data)
+        self._items.append(item)
+        self._ready.set()
+
+    async def get(self) -> Incoming:
+        while not self._items:
+            self._ready.clear()
+            await self._ready.wait()
+        item = self._items.popleft()
+        if isinstance(item, Audio):
+            self._bytes -= len(item.data)
+        return item
+
+
+class SlowConsumer(Exception):
+    """The client does not read what it is sent."""
+
+
+class Outlet:
+    """Numbers events and holds them until they are sent, in the order of emission."""
+
+    def __init__(self, conversation: ServerConversation, metrics: Metrics) -> None:
+        self._conversation = conversation
+        self._metrics = metrics
+        self._waiting: deque[str] = deque()
+        self._characters = 0
+        self._ready = asyncio.Event()
+        self._room = asyncio.Event()
+        self._ending = False
+        self._closed = False
+
+    async def emit(self, event_type: type[Event], /, **fields: Any) -> None:
+        """Number an event and queue it; waits while too much waits before it.
+
+        Does nothing once the end is on its way: nothing may follow that.
+        """
+        if not self._ending:
+            await self._put(event_type, fields)
+
+    async def end(
+        self, error: ProtocolError | None, reason: str, totals: Callable[[], Totals]
+    ) -> None:
+        """Queue the last events, after which `run` ends. totals: asked for at the very last."""
+        self._ending = True
+        if error is not None:
+            await self._put(Failed, error.fields())
+        await self._put(SessionEnded, {"reason": reason, "totals": totals()})
+        self._closed = True
+        self._ready.set()
+
+    async def _put(self, event_type: type[Event], fields: Mapping[str, Any]) -> None:
+        event = self._conversation.number(event_type, **fields)
+        if isinstance(event, Failed):
+            self._metrics.refusals.labels(str(event.code)).inc()
+        text = encode(event)
+        self._waiting.append(text)
+        self._characters += len(text)
+        self._ready.set()
+        while self._full:
+            self._room.clear()
+            await self._room.wait()
+
+    async def run(
+        self,
+        send: Callable[[str], Awaitable[None]],
+        *,
+        send_timeout_s: float,
+        heartbeat_s: float,
+        heartbeat: Callable[[], Awaitable[None]],
+    ) -> None:
+        """Send until closed. heartbeat is called where nothing was sent for so long.
+
+        Raises SlowConsumer where one event is not taken in time.
+        """
+        while True:
+            if not self._waiting:
+                if self._closed:
+                    return
+                self._ready.clear()
+                try:
+                    async with asyncio.timeout(heartbeat_s):
+                        await self._ready.wait()
+                except TimeoutError:
+                    await heartbeat()
+                continue
+            text = self._waiting.popleft()
+            self._characters -= len(text)
+            if not self._full:
+                self._room.set()
+            try:
+                async with asyncio.timeout(send_timeout_s):
+                    await send(text)
+            except TimeoutError:
+                raise SlowConsumer from None
+
+    @property
+    def _full(self) -> bool:
+        return len(self._waiting) > MAX_WAITING_EVENTS or self._characters > MAX_WAITING_CHARACTERS

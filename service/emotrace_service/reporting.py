@@ -1,0 +1,87 @@
+"""What the models found, in the words of the wire. Pure: values in, fields of events out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from emotrace_models.decoding import Decision, Revision
+from emotrace_models.types import SAMPLE_RATE, Explanation, Prediction, Utterance
+from emotrace_protocol import events
+
+
+def to_ms(samples: int) -> int:
+    return samples * 1_000 // SAMPLE_RATE
+
+
+def place_fields(utterance: Utterance) -> dict[str, Any]:
+    """Which utterance, whose, and where on the session's audio clock."""
+    return {
+        "utterance": utterance.index,
+        "speaker": utterance.speaker,
+        "start_ms": to_ms(utterance.start_sample),
+        "end_ms": to_ms(utterance.end_sample),
+    }
+
+
+class Reporter:
+    """Knows the label set's names."""
+
+    def __init__(self, labels: tuple[str, ...]) -> None:
+        self._labels = labels
+
+    def estimate_fields(self, prediction: Prediction) -> dict[str, Any]:
+        """Of an estimate without the decoder, interim or final."""
+        return {
+            "label": self._labels[int(prediction.posterior.argmax())],
+            "posterior": self._named(prediction.posterior),
+            "confidence": prediction.confidence,
+            "abstained": prediction.abstained,
+            "modalities": tuple(modality.value for modality in prediction.used),
+            "missing": tuple(modality.value for modality in prediction.missing),
+        }
+
+    def decoder_result(self, decision: Decision) -> events.DecoderResult:
+        other = decision.runner_up
+        return events.DecoderResult(
+            label=self._labels[decision.label],
+            posterior=self._named(decision.posterior),
+            emission=decision.emission,
+            shift=decision.shift,
+            assignment=decision.assignment,
+            runner_up=None if other is None else self._labels[other],
+            gap=decision.gap,
+        )
+
+    def explanation(self, prediction: Prediction) -> events.Explanation:
+        why: Explanation = prediction.explanation
+        contributions = []
+        for slot, gate, logits in zip(why.slots, why.gates, why.contributions, strict=True):
+            heard = None if slot.vector is None else slot.features
+            contributions.append(
+                events.Contribution(
+                    offset=slot.offset,
+                    role=slot.role.value,
+                    modality=slot.modality.value,
+                    utterance=None if heard is None else heard.index,
+                    speaker=None if heard is None else heard.speaker,
+                    gate=float(gate),
+                    logits=self._named(logits),
+                )
+            )
+        return events.Explanation(
+            contributions=tuple(contributions),
+            bias=self._named(why.bias),
+            logits=self._named(prediction.logits),
+        )
+
+    def revision_fields(self, revision: Revision) -> dict[str, Any]:
+        return {
+            "previous": self._labels[revision.old],
+            "label": self._labels[revision.new],
+            "posterior": self._named(revision.posterior),
+        }
+
+    def _named(self, values: Sequence[Any] | Any) -> dict[str, float]:
+        """[class] -> numbers by label."""
+        return {label: float(value) for label, value in zip(self._labels, values, strict=True)}

@@ -1,0 +1,50 @@
+"""How uvicorn is run: limits of the transport, and an end that sessions hear of."""
+
+from __future__ import annotations
+
+import socket
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from emotrace_service.serving import Serving
+
+MAX_FRAME_BYTES = 2 * 1024 * 1024  # twice the protocol's limit, so that most excess gets an `error`
+PING_S = 10.0
+SHUTDOWN_S = 5
+
+
+def uvicorn_config(app: FastAPI) -> uvicorn.Config:
+    """No logs of its own (they hold addresses and query strings), no compression."""
+    return uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        lifespan="on",
+        ws="auto",
+        ws_max_size=MAX_FRAME_BYTES,
+        ws_ping_interval=PING_S,
+        ws_ping_timeout=PING_S,
+        ws_per_message_deflate=False,
+        server_header=False,
+        timeout_graceful_shutdown=SHUTDOWN_S,
+    )
+
+
+class GracefulServer(uvicorn.Server):
+    """Lets sessions finish what they took in before uvicorn closes their sockets."""
+
+    def __init__(self, config: uvicorn.Config, serving: Serving) -> None:
+        super().__init__(config)
+        self._serving = serving
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """A signal ends the server and is not raised again: to be stopped is no failure."""
+        if self.should_exit:
+            self.force_exit = True
+        self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await self._serving.drain()
+        await super().shutdown(sockets)

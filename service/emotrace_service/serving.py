@@ -1,0 +1,103 @@
+"""What the server's parts share: settings, the models' backend, metrics, and who is here."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Protocol
+
+from emotrace_models.bundle import Bundle
+from emotrace_protocol.errors import ErrorCode, ProtocolError
+from emotrace_protocol.events import ModalityStatus
+from emotrace_protocol.messages import Transcription
+from emotrace_service.admission import Admission
+from emotrace_service.inference import InferenceBackend
+from emotrace_service.logs import Logger
+from emotrace_service.metrics import Metrics
+from emotrace_service.opening import modality_status
+from emotrace_service.reporting import Reporter
+from emotrace_service.settings import Settings
+
+RETRY_AFTER_MS = 5_000
+
+
+class Leaving(Protocol):
+    def go_away(self) -> None:
+        """Finish what was taken in, tell the client, and close."""
+
+
+class Serving:
+    """One server. ready: whether the models have been run once; fault: why they could not be."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        bundle: Bundle,
+        backend: InferenceBackend,
+        metrics: Metrics,
+        log: Logger,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.settings = settings
+        self.bundle = bundle
+        self.backend = backend
+        self.metrics = metrics
+        self.log = log
+        self.clock = clock
+        self.reporter = Reporter(bundle.labels.names)
+        self.ready = False
+        self.fault: str | None = None
+        self._admission = Admission(settings.max_sessions)
+        self._guests: set[Leaving] = set()
+        self._draining = False
+        self._left = asyncio.Event()
+        for status in self.modalities():
+            metrics.modalities.labels(status.modality).set(status.live)
+
+    def modalities(self) -> tuple[ModalityStatus, ...]:
+        """What is live for a client that leaves transcription to the server."""
+        return modality_status(
+            self.bundle.fusion.modalities,
+            Transcription.AUTO,
+            transcribes=self.backend.transcribes(None),
+        )
+
+    @contextmanager
+    def admitted(self, guest: Leaving | None = None) -> Iterator[None]:
+        """A place for one session or one file. Raises ProtocolError where there is none."""
+        if self._draining:
+            raise ProtocolError(ErrorCode.GOING_AWAY, "The server is stopping.")
+        admitted = self._admission.admit()
+        if admitted is None:
+            raise ProtocolError(
+                ErrorCode.CAPACITY,
+                f"All {self._admission.limit} places are taken.",
+                retry_after_ms=RETRY_AFTER_MS,
+            )
+        self._admission = admitted
+        self.metrics.sessions.inc()
+        if guest is not None:
+            self._guests.add(guest)
+        try:
+            yield
+        finally:
+            if guest is not None:
+                self._guests.discard(guest)
+            self._admission = self._admission.leave()
+            self._left.set()
+            self.metrics.sessions.dec()
+
+    async def drain(self) -> None:
+        """Let nobody in, let everybody finish, for at most the time that the settings give."""
+        self._draining = True
+        self.ready = False
+        for guest in tuple(self._guests):
+            guest.go_away()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self.settings.drain_timeout_ms / 1_000):
+                while self._admission.open:
+                    self._left.clear()
+                    await self._left.wait()

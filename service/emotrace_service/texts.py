@@ -1,0 +1,61 @@
+"""The client's words for utterances: accepted from an utterance's announcement to its estimate."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from enum import Enum, auto
+
+from emotrace_models.types import Transcript
+
+
+class Offered(Enum):
+    """What became of a client's words."""
+
+    TAKEN = auto()
+    LATE = auto()  # that utterance has its estimate already
+    UNKNOWN = auto()  # no such utterance was announced
+
+
+class ClientTexts:
+    """Holds words for open utterances only, so it never grows.
+
+    ahead: words that are there before the utterances are (a file's).
+    """
+
+    def __init__(self, ahead: Mapping[int, Transcript] | None = None) -> None:
+        self._ahead = dict(ahead or {})
+        self._announced = 0
+        self._open: dict[int, asyncio.Future[Transcript]] = {}
+
+    def announce(self, index: int) -> None:
+        """Utterance `index` may be given words from now on."""
+        self._announced = max(self._announced, index + 1)
+        words: asyncio.Future[Transcript] = asyncio.get_running_loop().create_future()
+        if index in self._ahead:
+            words.set_result(self._ahead.pop(index))
+        self._open[index] = words
+
+    def offer(self, index: int, transcript: Transcript) -> Offered:
+        """Words for an utterance; if it has some, the first ones stay."""
+        words = self._open.get(index)
+        if words is None:
+            return Offered.LATE if index < self._announced else Offered.UNKNOWN
+        if not words.done():
+            words.set_result(transcript)
+        return Offered.TAKEN
+
+    def take(self, index: int) -> Transcript | None:
+        """The words that are there now."""
+        words = self._open.get(index)
+        return words.result() if words is not None and words.done() else None
+
+    async def wait(self, index: int, seconds: float) -> Transcript | None:
+        """The words, if they come in time."""
+        if index in self._open:
+            await asyncio.wait({self._open[index]}, timeout=seconds)
+        return self.take(index)
+
+    def close(self, index: int) -> None:
+        """Utterance `index` is being estimated: words that come now are late."""
+        self._open.pop(index, None)

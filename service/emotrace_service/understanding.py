@@ -1,0 +1,208 @@
+"""From bytes and words to events: the one path that live sessions and files both take.
+
+bytes -> Framer -> VoiceDetector -> Segmenter -> Judge (words, Predictor) -> events
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from emotrace_models.types import SAMPLE_RATE, Transcript, Utterance
+from emotrace_protocol import events
+from emotrace_protocol.errors import ErrorCode, ProtocolError, WarningCode
+from emotrace_protocol.messages import UtteranceText
+from emotrace_service.audio import AudioNonfinite, AudioRejected, Block, Framer
+from emotrace_service.inference import InferenceBackend
+from emotrace_service.interims import Interims
+from emotrace_service.judging import Judge
+from emotrace_service.logs import Logger
+from emotrace_service.metrics import Metrics
+from emotrace_service.notices import Notices, sentence, warn_wordless
+from emotrace_service.opening import Plan
+from emotrace_service.reporting import Reporter, place_fields, to_ms
+from emotrace_service.segmenting import InterimDue, Item, Segmenter, SpeechStarted
+from emotrace_service.texts import ClientTexts
+
+BLOCKS_A_RUN = 32  # a second of audio, so that one large message does not hold up other sessions
+INLINE_BYTES = 64 * 1024  # framing more takes milliseconds, and leaves the event loop
+MAX_NONFINITE = 20  # messages in a row
+MAX_SPEAKERS = 16
+
+
+class Understanding:
+    """One dialogue. Calls must follow one another; `close` ends what runs beside.
+
+    behind: whether more audio waits. utterances: announced so far, turns without audio included.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        backend: InferenceBackend,
+        reporter: Reporter,
+        texts: ClientTexts,
+        notices: Notices,
+        *,
+        metrics: Metrics,
+        log: Logger,
+        clock: Callable[[], float],
+        behind: Callable[[], bool],
+    ) -> None:
+        self.notices = notices
+        self.judge = Judge(
+            plan, backend, reporter, texts, notices, metrics=metrics, log=log, clock=clock
+        )
+        self.utterances = 0
+        self._plan = plan
+        self._backend = backend
+        self._texts = texts
+        self._metrics = metrics
+        self._clock = clock
+        self._framer = Framer(plan.audio)
+        self._segmenter = Segmenter(
+            plan.speakers, plan.endpointing, interim_samples=SAMPLE_RATE if plan.interim else None
+        )
+        self._interims = Interims(backend, reporter, notices, metrics, behind)
+        self._voices = tuple(backend.start_voice() for _ in plan.speakers)
+        self._speakers = set(plan.speakers)
+        self._nonfinite = 0
+        self._last_speech = 0
+
+    @property
+    def failed(self) -> int:
+        """Utterances that have no estimate."""
+        return self.judge.failed
+
+    @property
+    def audio_ms(self) -> int:
+        """Audio understood so far."""
+        return to_ms(self._segmenter.position)
+
+    @property
+    def taken_ms(self) -> int:
+        """Audio taken in so far, also what does not fill a frame yet."""
+        return self._framer.samples_in * 1_000 // self._plan.audio.sample_rate
+
+    async def hear(self, data: bytes, arrival: float) -> None:
+        """Audio as it came. Raises ProtocolError where the session cannot go on."""
+        try:
+            if len(data) > INLINE_BYTES:
+                blocks = await asyncio.to_thread(self._framer.push, data)
+            else:
+                blocks = self._framer.push(data)
+        except AudioNonfinite as error:
+            self._nonfinite += 1
+            if self._nonfinite >= MAX_NONFINITE:
+                raise ProtocolError(
+                    ErrorCode.AUDIO_FORMAT_SUSPECT,
+                    f"{MAX_NONFINITE} messages in a row held samples that are not finite.",
+                ) from error
+            await self.notices.fail(ErrorCode.AUDIO_NONFINITE, sentence(error))
+            return
+        except AudioRejected as error:
+            raise ProtocolError(error.code, sentence(error)) from error
+        self._nonfinite = 0
+        await self._take(blocks, arrival)
+
+    async def say(self, message: UtteranceText, arrival: float) -> None:
+        """A turn without audio, placed where the audio is."""
+        if not self._plan.words:
+            await warn_wordless(self.notices)
+            return
+        speaker = message.speaker or self._plan.speakers[0]
+        if len(self._speakers | {speaker}) > MAX_SPEAKERS:
+            cause = f"A session has at most {MAX_SPEAKERS} speakers."
+            await self.notices.fail(ErrorCode.SPEAKER_UNKNOWN, cause, param="speaker")
+            return
+        self._speakers.add(speaker)
+        position = self._last_speech = self._segmenter.position
+        utterance = Utterance(
+            index=self._segmenter.claim_number(),
+            speaker=speaker,
+            start_sample=position,
+            end_sample=position,
+            samples=None,
+            transcript=Transcript(message.text, "client", message.language),
+        )
+        self.utterances += 1
+        self._texts.announce(utterance.index)
+        self._texts.close(utterance.index)
+        await self.judge.judge(utterance, arrival)
+
+    async def see(self, speaker: str) -> None:
+        """A picture of a speaker, which no bundle of this version can use."""
+        if speaker not in self._speakers:
+            cause = "The image is of none of the session's speakers."
+            await self.notices.fail(ErrorCode.SPEAKER_UNKNOWN, cause, param="speaker")
+            return
+        await self.notices.warn_once(
+            WarningCode.MODALITY_MISSING, "The bundle uses no images; they are ignored.", "image"
+        )
+
+    async def reach_marker(self, name: str) -> None:
+        """Everything before has been processed, interim estimates too."""
+        await self._interims.settle()
+        await self.notices.emit(events.MarkerReached, id=name, audio_ms=self.audio_ms)
+
+    async def flush(self, arrival: float) -> None:
+        """The audio is over: what is open ends here. Raises ProtocolError."""
+        try:
+            tail = self._framer.finish()
+        except AudioRejected as error:
+            raise ProtocolError(error.code, sentence(error)) from error
+        await self._take(tail.blocks, arrival)
+        if tail.leftover_bytes:
+            await self.notices.warn(
+                WarningCode.AUDIO_MISALIGNED,
+                f"The last {tail.leftover_bytes} bytes were no whole sample a channel.",
+            )
+        for item in self._segmenter.flush():
+            await self._act(item, arrival)
+        await self._interims.settle()
+
+    async def close(self) -> None:
+        """Give up what runs beside."""
+        await self._interims.give_up()
+
+    async def _take(self, blocks: list[Block], arrival: float) -> None:
+        for first in range(0, len(blocks), BLOCKS_A_RUN):
+            run = blocks[first : first + BLOCKS_A_RUN]
+            begun = self._clock()
+            detected = await self._backend.detect([block.samples for block in run], self._voices)
+            self._metrics.stages.labels("detection").observe(self._clock() - begun)
+            self._voices = detected.states
+            for block, row in zip(run, detected.probabilities, strict=True):
+                for item in self._segmenter.push(block, row.tolist()):
+                    await self._act(item, arrival)
+                self._check_speech()
+
+    async def _act(self, item: Item, arrival: float) -> None:
+        if isinstance(item, SpeechStarted):
+            self.utterances += 1
+            self._texts.announce(item.index)
+            await self.notices.emit(
+                events.SpeechStarted,
+                utterance=item.index,
+                speaker=item.speaker,
+                start_ms=to_ms(item.start_sample),
+            )
+        elif isinstance(item, InterimDue):
+            await self._interims.start(self.judge.dialogue, item.utterance)
+        else:
+            await self._interims.give_up(item.utterance.index)
+            await self.notices.emit(
+                events.SpeechEnded, **place_fields(item.utterance), reason=item.reason
+            )
+            await self.judge.judge_speech(item, arrival)
+
+    def _check_speech(self) -> None:
+        """Raises ProtocolError where nobody has spoken for too long, by the audio's own clock."""
+        position = self._segmenter.position
+        if self._segmenter.open_utterances():
+            self._last_speech = position
+        elif position - self._last_speech >= self._plan.idle_samples:
+            raise ProtocolError(
+                ErrorCode.IDLE_NO_SPEECH,
+                f"Nobody has spoken for {to_ms(position - self._last_speech) // 1_000} s.",
+            )
