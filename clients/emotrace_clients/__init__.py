@@ -1,1 +1,30 @@
 """Clients: what a person touches."""
+
+from emotrace_clients.connecting import DEFAULT_URL, connect
+from emotrace_clients.errors import (
+    ConnectionLost,
+    EmotraceError,
+    EventsUnread,
+    MicrophoneError,
+    ProtocolBroken,
+    ServerNotReady,
+    ServerUnreachable,
+    SessionFailed,
+    SourceError,
+)
+from emotrace_clients.session import Session
+
+__all__ = [
+    "DEFAULT_URL",
+    "ConnectionLost",
+    "EmotraceError",
+    "EventsUnread",
+    "MicrophoneError",
+    "ProtocolBroken",
+    "ServerNotReady",
+    "ServerUnreachable",
+    "Session",
+    "SessionFailed",
+    "SourceError",
+    "connect",
+]

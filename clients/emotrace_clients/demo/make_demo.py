@@ -16,7 +16,6 @@ import json
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 from xml.sax.saxutils import escape
 
 import numpy as np
@@ -24,13 +23,14 @@ import soundfile
 from numpy.typing import NDArray
 
 from emotrace_clients.demo.script import BASE_PITCH, LINES, PROSODY, SPEAKERS, VOICES, Line
+from emotrace_clients.demo.shipped import AUDIO, FOLDER, TURNS
+from emotrace_clients.resampling import Resampler
 
 SAMPLE_RATE = 16_000
 END_SILENCE_MS = 1_000
-FOLDER = Path(__file__).resolve().parents[1] / "browser" / "demo"
 _QUIET = 0.01  # of the peak: what counts as silence before and after a turn
 
-FloatArray = NDArray[np.float64]
+FloatArray = NDArray[np.float32]
 
 
 def main() -> None:
@@ -39,14 +39,14 @@ def main() -> None:
         sys.exit("espeak-ng is not installed: `apt-get install espeak-ng`, or `make system-deps`")
     audio, turns = compose()
     FOLDER.mkdir(parents=True, exist_ok=True)
-    soundfile.write(FOLDER / "dialogue.flac", audio, SAMPLE_RATE, subtype="PCM_16")
+    soundfile.write(AUDIO, audio, SAMPLE_RATE, subtype="PCM_16")
     description = {
         "made_by": "python -m emotrace_clients.demo.make_demo (espeak-ng, synthetic voices)",
         "sample_rate": SAMPLE_RATE,
         "speakers": list(SPEAKERS),
         "turns": turns,
     }
-    (FOLDER / "dialogue.json").write_text(json.dumps(description, indent=1) + "\n")
+    TURNS.write_text(json.dumps(description, indent=1) + "\n")
     print(f"{len(turns)} turns, {len(audio) / SAMPLE_RATE:.1f} s -> {FOLDER}")
 
 
@@ -69,7 +69,9 @@ def compose() -> tuple[FloatArray, list[dict[str, object]]]:
                 "text": line.text,
             }
         )
-    audio = np.zeros((position + END_SILENCE_MS * SAMPLE_RATE // 1000, len(SPEAKERS)))
+    audio = np.zeros(
+        (position + END_SILENCE_MS * SAMPLE_RATE // 1000, len(SPEAKERS)), dtype=np.float32
+    )
     for (line, samples), start in zip(spoken, starts, strict=True):
         audio[start : start + len(samples), SPEAKERS.index(line.speaker)] += samples
     return audio, turns
@@ -86,24 +88,16 @@ def _speak(line: Line) -> FloatArray:
         f'<prosody range="{prosody.pitch_range}%">{escape(line.text)}</prosody>',
     ]
     wav = subprocess.run(command, check=True, capture_output=True).stdout
-    samples, rate = soundfile.read(io.BytesIO(wav), dtype="float64")
-    samples = _trimmed(resampled(samples, rate, SAMPLE_RATE))
-    return samples * (prosody.gain / np.abs(samples).max())
+    samples, rate = soundfile.read(io.BytesIO(wav), dtype="float32")
+    resampler = Resampler(rate, SAMPLE_RATE)
+    samples = np.concatenate([resampler.push(samples[:, None]), resampler.finish()])[:, 0]
+    samples = _trimmed(samples)
+    return samples * (prosody.gain / float(np.abs(samples).max()))
 
 
 def _trimmed(samples: FloatArray) -> FloatArray:
     loud = np.flatnonzero(np.abs(samples) > _QUIET * np.abs(samples).max())
     return samples[loud[0] : loud[-1] + 1]
-
-
-def resampled(samples: FloatArray, rate: int, wanted: int) -> FloatArray:
-    """Samples at another rate, by cutting or filling up the spectrum of the whole signal."""
-    divisor = np.gcd(rate, wanted)
-    step = rate // divisor
-    padded = np.pad(samples, (0, -len(samples) % step))
-    length = len(padded) // step * (wanted // divisor)
-    spectrum = np.fft.rfft(padded)[: length // 2 + 1]
-    return np.fft.irfft(spectrum, length) * (length / len(padded))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,157 @@
+"""The live view of a session in a terminal: finished utterances scroll, a footer shows the moment.
+
+Colour helps, and is never the only sign: every emotion is named.
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from emotrace_clients import wording
+from emotrace_clients.levels import meter
+from emotrace_protocol import ServerEvent
+from emotrace_protocol.events import (
+    EmotionFinal,
+    EmotionInterim,
+    EmotionRevised,
+    Failed,
+    Heartbeat,
+    SessionEnded,
+    SessionStarted,
+    SpeechEnded,
+    SpeechStarted,
+    TranscriptFinal,
+    Warned,
+)
+
+STYLES = {
+    "anger": "bold red",
+    "happiness": "bold yellow",
+    "sadness": "bold blue",
+    "neutral": "bold",
+    "fear": "bold magenta",
+    "disgust": "bold green",
+    "surprise": "bold cyan",
+}
+
+
+class LiveView:
+    """A context manager: the footer lives inside it.
+
+    levels_dbfs: the loudness of each speaker, set from outside; None where there is no meter.
+    """
+
+    def __init__(self, console: Console, *, hint: str = "") -> None:
+        self.levels_dbfs: tuple[float, ...] | None = None
+        self._console = console
+        self._hint = hint
+        self._speakers: tuple[str, ...] = ()
+        self._speaking: dict[str, int] = {}
+        self._interim: dict[str, EmotionInterim] = {}
+        self._words: dict[int, str] = {}
+        self._live = Live(
+            console=console, get_renderable=self._footer, refresh_per_second=10, transient=True
+        )
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._live.stop()
+
+    def show(self, event: ServerEvent) -> None:
+        match event:
+            case SessionStarted():
+                self._speakers = event.speakers
+                for sentence in wording.opening(event):
+                    self._print(Text(sentence, style="dim"))
+            case SpeechStarted():
+                self._speaking[event.speaker] = event.start_ms
+            case EmotionInterim():
+                self._interim[event.speaker] = event
+            case SpeechEnded():
+                self._speaking.pop(event.speaker, None)
+                self._interim.pop(event.speaker, None)
+            case TranscriptFinal():
+                self._words[event.utterance] = event.text
+            case EmotionFinal():
+                self._print(self._row(event))
+            case EmotionRevised():
+                line = Text("   ↺ revised  ", style="bold")
+                line.append(wording.revision(event), style=_style(event.label))
+                self._print(line)
+            case Warned():
+                self._print(Text(f"   ! {wording.printable(event.message)}", style="yellow"))
+            case Failed():
+                self._print(Text(f"   ✗ {wording.printable(event.message)}", style="red"))
+            case SessionEnded():
+                for sentence in wording.closing(event.totals, event.reason):
+                    self._print(Text(sentence, style="dim"))
+            case Heartbeat():
+                self._live.refresh()
+
+    def note(self, sentence: str) -> None:
+        """Prints a sentence of the client's own."""
+        self._print(Text(sentence, style="yellow"))
+
+    def _print(self, renderable: Text | Table) -> None:
+        self._live.console.print(renderable)
+
+    def _row(self, final: EmotionFinal) -> Table:
+        row = Table.grid(padding=(0, 2), expand=True)
+        row.add_column(width=13, no_wrap=True)
+        row.add_column(width=8, no_wrap=True, overflow="ellipsis")
+        row.add_column(width=34)
+        row.add_column(ratio=1)
+        style = "dim" if final.abstained else _style(final.label)
+        estimate = Text(f"{wording.emotion(final)} ", style=style)
+        estimate.append(f"{wording.bar(final.confidence)} {wording.percent(final.confidence)}")
+        reason = Text()
+        if (words := self._words.pop(final.utterance, "")) != "":
+            reason.append(f"“{wording.printable(words)}” ", style="italic")
+        reason.append(f"{wording.dialogue(final)}", style=_style(final.decoder.label))
+        reason.append(f", {wording.why(final)}")
+        if final.missing:
+            reason.append(f", {wording.basis(final)}", style="dim")
+        row.add_row(
+            f"{wording.clock(final.start_ms)}–{wording.clock(final.end_ms)}",
+            Text(wording.printable(final.speaker), style="bold"),
+            estimate,
+            reason,
+        )
+        return row
+
+    def _footer(self) -> Group:
+        lines = []
+        for n, speaker in enumerate(self._speakers):
+            line = Text(f" {wording.printable(speaker):<8.8} ", style="bold")
+            if self.levels_dbfs is not None and n < len(self.levels_dbfs):
+                line.append(f"{meter(self.levels_dbfs[n])} ", style="green")
+            if speaker in self._speaking:
+                line.append("speaking ")
+                interim = self._interim.get(speaker)
+                if interim is not None:
+                    line.append(f"so far {wording.emotion(interim)} ", style=_style(interim.label))
+                    line.append(wording.percent(interim.confidence))
+            else:
+                line.append("silent", style="dim")
+            lines.append(line)
+        if self._hint:
+            lines.append(Text(f" {self._hint}", style="dim"))
+        return Group(*lines)
+
+
+def _style(label: str) -> str:
+    return STYLES.get(label, "bold")

@@ -1,0 +1,123 @@
+"""Events in words: what the terminal prints, as plain text."""
+
+from __future__ import annotations
+
+from emotrace_protocol.events import (
+    Contribution,
+    EmotionFinal,
+    EmotionRevised,
+    Estimate,
+    SessionStarted,
+    Totals,
+)
+
+SENSES = {"acoustic": "voice", "lexical": "words", "facial": "face"}
+BAR_CELLS = 10
+
+
+def printable(text: str) -> str:
+    """Text from elsewhere with every control character made visible: nothing steers a terminal."""
+    return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text)
+
+
+def clock(ms: int) -> str:
+    """A position in the audio: `1:05.4`."""
+    minutes, rest = divmod(ms, 60_000)
+    return f"{minutes}:{rest / 1000:04.1f}"
+
+
+def bar(share: float, cells: int = BAR_CELLS) -> str:
+    """A share of 0 to 1 as filled and empty cells."""
+    filled = round(min(max(share, 0.0), 1.0) * cells)
+    return "█" * filled + "░" * (cells - filled)
+
+
+def percent(share: float) -> str:
+    return f"{share:4.0%}".replace("%", " %")
+
+
+def emotion(estimate: Estimate) -> str:
+    """The label, or that the model abstained."""
+    label = printable(estimate.label)
+    return f"unsure ({label}?)" if estimate.abstained else label
+
+
+def dialogue(final: EmotionFinal) -> str:
+    """What the decoder makes of it in the light of the dialogue."""
+    return f"in dialogue: {printable(final.decoder.label)}"
+
+
+def basis(estimate: Estimate) -> str:
+    """What the estimate had to do without, or nothing."""
+    missing = [SENSES.get(one, one) for one in estimate.missing]
+    return f"without {' and '.join(missing)}" if missing else ""
+
+
+def weight(contribution: Contribution, label: str) -> float:
+    """What a slot did for a label, against what it did for the labels on average.
+
+    A share that all labels get alike changes no probability, so it is left out.
+    """
+    logits = contribution.logits
+    return logits[label] - sum(logits.values()) / len(logits)
+
+
+def strongest(final: EmotionFinal) -> Contribution | None:
+    """The slot that did most for the label; None where no slot spoke for it."""
+    heard = [one for one in final.explanation.contributions if one.utterance is not None]
+    best = max(heard, key=lambda one: weight(one, final.label), default=None)
+    return best if best is not None and weight(best, final.label) > 0 else None
+
+
+def why(final: EmotionFinal) -> str:
+    """The strongest reason: `Ben's voice one utterance earlier spoke for anger (+0.8)`."""
+    best = strongest(final)
+    if best is None:
+        return f"nothing heard spoke for {printable(final.label)}; it is what the model expects"
+    sense = SENSES.get(best.modality, best.modality)
+    when = _when(final.utterance - (best.utterance or 0))
+    return (
+        f"{printable(best.speaker or 'somebody')}'s {sense}{when} spoke for "
+        f"{printable(final.label)} ({weight(best, final.label):+.1f})"
+    )
+
+
+def _when(utterances_ago: int) -> str:
+    if utterances_ago == 0:
+        return ""
+    return " one utterance earlier" if utterances_ago == 1 else f" {utterances_ago} earlier"
+
+
+def revision(event: EmotionRevised) -> str:
+    return (
+        f"{printable(event.speaker)} at {clock(event.start_ms)}: {printable(event.previous)} → "
+        f"{printable(event.label)}, after utterance {event.cause} was heard"
+    )
+
+
+def opening(started: SessionStarted) -> list[str]:
+    """What the session runs with, in sentences; the notice last."""
+    bundle = started.bundle
+    lines = [
+        f"Connected. Bundle {printable(bundle.name)} {printable(bundle.version)} "
+        f"({printable(bundle.licence)}): {printable(', '.join(started.labels))}. "
+        f"Speakers: {printable(', '.join(started.speakers))}."
+    ]
+    for one in started.modalities:
+        if not one.live:
+            sense = SENSES.get(one.modality, one.modality)
+            lines.append(f"Without {sense}: {printable(one.reason or 'no reason was given')}")
+    return [*lines, printable(started.notice)]
+
+
+def closing(totals: Totals, reason: str) -> list[str]:
+    """The totals, in sentences. That they fit what came, the session has checked already."""
+    lines = [
+        f"{totals.audio_ms / 1000:.1f} s of sound, {totals.utterances} utterances, "
+        f"{totals.finals} estimates, {totals.revisions} revisions; nothing was lost."
+    ]
+    if totals.failed:
+        lines.append(f"{totals.failed} utterances have no estimate: see the errors above.")
+    if reason != "client":
+        lines.append(f"The server ended the session: {printable(reason).replace('_', ' ')}.")
+    return lines
