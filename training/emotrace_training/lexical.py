@@ -123,7 +123,7 @@ def command(
     ),
     out: Annotated[Path, typer.Option(help="where tower and vectors go")] = Path("runs/lexical"),
     folds: Annotated[int, typer.Option(min=2, help="parts of the training dialogues")] = 3,
-    epochs: Annotated[int, typer.Option(min=1, help="passes over the texts")] = 8,
+    epochs: Annotated[int, typer.Option(min=1, help="passes over the texts")] = 5,
     vocabulary: Annotated[int, typer.Option(min=300, help="subwords, with padding")] = 8192,
     threads: Annotated[int, typer.Option(min=1, help="processor threads")] = 1,
     seed: Annotated[int, typer.Option()] = 0,
