@@ -13,10 +13,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
+from zipfile import ZipFile
 
 import numpy as np
 import torch
 import typer
+from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -27,6 +29,8 @@ from emotrace_training.acoustic_fitting import AcousticRecipe, Interrupted, fit_
 from emotrace_training.acoustic_scoring import Tower, corpus_uar, embed
 from emotrace_training.folds import speaker_folds
 from emotrace_training.manifests import Clip, ManifestError, read_manifest
+
+Vectors = NDArray[np.float32]  # [draw, clip, width]
 
 DRAWS = 3  # orders in which each speaker's clips are heard
 WATCHED = 400  # held-out clips scored after an epoch
@@ -147,12 +151,12 @@ def _assemble(
     save_file(encoder.state_dict(), out / "encoder.safetensors")
     (out / "config.json").write_text(json.dumps(asdict(config), indent=2) + "\n")
 
-    def drawn(tower: Tower, clips: list[Clip], chosen: list[int], frames: Bank) -> np.ndarray:
+    def drawn(tower: Tower, clips: list[Clip], chosen: list[int], frames: Bank) -> Vectors:
         draws = [
             embed(tower, clips, chosen, frames, prior, config.anchor, seed + draw)
             for draw in range(DRAWS)
         ]
-        return np.stack(draws)  # [draw, clip, width]
+        return np.stack(draws)
 
     vectors = np.zeros((DRAWS, len(known), config.width), np.float32)
     members = []
@@ -178,17 +182,19 @@ def _assemble(
     typer.echo(json.dumps(report, indent=2))
 
 
-def _write_vectors(path: Path, clips: list[Clip], fold: list[int], vectors: np.ndarray) -> None:
+def _write_vectors(path: Path, clips: list[Clip], fold: list[int], vectors: Vectors) -> None:
     """One row a clip and draw."""
     draws = len(vectors)
-    np.savez(
-        path,
-        file=np.array([clip.file for clip in clips] * draws),
-        corpus=np.array([clip.corpus for clip in clips] * draws),
-        speaker=np.array([clip.speaker for clip in clips] * draws),
-        emotion=np.array([clip.emotion for clip in clips] * draws),
-        split=np.array([clip.split for clip in clips] * draws),
-        fold=np.array(fold * draws),
-        draw=np.repeat(np.arange(draws), len(clips)),
-        vector=vectors.reshape(-1, vectors.shape[-1]),
-    )
+    columns = {
+        **{
+            name: np.array([getattr(clip, name) for clip in clips] * draws)
+            for name in ("file", "corpus", "speaker", "emotion", "split")
+        },
+        "fold": np.array(fold * draws),
+        "draw": np.repeat(np.arange(draws), len(clips)),
+        "vector": vectors.reshape(-1, vectors.shape[-1]),
+    }
+    with ZipFile(path, "w") as archive:  # np.savez has no column called `file`
+        for name, values in columns.items():
+            with archive.open(f"{name}.npy", "w") as stream:
+                np.lib.format.write_array(stream, values, allow_pickle=False)

@@ -62,7 +62,8 @@ def fit_member(
     epoch has its own seed, so a resumed run draws what an unbroken one would have drawn.
     """
     torch.manual_seed(seed)
-    tower = AcousticTower(config.tower()).to(memory_format=torch.channels_last)
+    tower = AcousticTower(config.tower())
+    tower.stages.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(tower.parameters(), lr=recipe.rate, weight_decay=recipe.decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, recipe.rate, total_steps=recipe.epochs * recipe.steps, pct_start=0.2
@@ -103,7 +104,8 @@ def fit_member(
         torch.save(saved, temporary)
         temporary.replace(checkpoint)
         report(epoch, total / recipe.steps, tower)
-    return tower.eval()
+    tower.eval()
+    return tower
 
 
 def network_inputs(

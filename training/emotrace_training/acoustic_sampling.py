@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from emotrace_models.encoders.prototypes import EMOTIONS, prototype_index
@@ -52,7 +53,7 @@ class Sampler:
             for s in sorted(set(self._speaker[self._chosen]))
         }
 
-    def _balanced(self, corpora: Sequence[str]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    def _balanced(self, corpora: Sequence[str]) -> NDArray[np.float64]:
         """Probability of each chosen clip: corpora tempered, main emotions equal in a corpus."""
         names, corpus = np.unique(np.array(corpora), return_inverse=True)
         labels = self._labels[self._chosen]
@@ -92,11 +93,11 @@ class Sampler:
 
     def _crop(
         self,
-        frames: np.ndarray[tuple[int, ...], np.dtype[np.float16]],
+        frames: NDArray[np.float16],
         clip: int,
         variant: int,
         length: int,
-    ) -> np.ndarray[tuple[int, ...], np.dtype[np.float16]]:
+    ) -> NDArray[np.float16]:
         """At most `length` frames round the speech; a quarter of the crops begin at its onset."""
         first, last = self._bank.active[clip, variant]
         low = max(0, int(first) - int(self._rng.integers(MARGIN + 1)))
@@ -108,9 +109,9 @@ class Sampler:
             start = int(self._rng.integers(low, high - length + 1))
         return frames[start : start + length]
 
-    def _draw_past(self, clip: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    def _draw_past(self, clip: int) -> NDArray[np.int64]:
         """Which clips the speaker said before: none, a few, many; sometimes all of one emotion."""
-        others = self._past[self._speaker[clip]]
+        others: NDArray[np.int64] = self._past[self._speaker[clip]]
         others = others[others != clip]
         kind = self._rng.random()
         if kind < ALONE_SHARE:
@@ -123,7 +124,7 @@ class Sampler:
         return np.asarray(self._rng.choice(others, min(count, len(others)), replace=False))
 
 
-def labels_of(clips: Sequence[Clip]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+def labels_of(clips: Sequence[Clip]) -> NDArray[np.int64]:
     """The prototype of each clip's emotion, -1 where it has none."""
     rows = [prototype_index(clip.emotion) for clip in clips]
     return np.array([-1 if row is None else row for row in rows], dtype=np.int64)

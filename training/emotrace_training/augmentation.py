@@ -82,7 +82,7 @@ def apply(
         case "clean":
             pass
     gained = out * np.float32(10 ** (condition.gain / 20))
-    return np.clip(gained, -1.0, 1.0).astype(np.float32)
+    return np.asarray(np.clip(gained, -1.0, 1.0), dtype=np.float32)
 
 
 def mix(speech: FloatArray, noise: FloatArray, ratio: float) -> FloatArray:
@@ -91,7 +91,7 @@ def mix(speech: FloatArray, noise: FloatArray, ratio: float) -> FloatArray:
     if min(powers) == 0.0:
         return speech
     scale = np.sqrt(powers[0] / powers[1] / 10 ** (ratio / 10))
-    return speech + noise * np.float32(scale)
+    return np.asarray(speech + noise * np.float32(scale), dtype=np.float32)
 
 
 def coloured_noise(length: int, tilt: float, rng: np.random.Generator) -> FloatArray:
@@ -116,9 +116,8 @@ def mu_law(samples: FloatArray) -> FloatArray:
     peak = max(float(np.abs(samples).max()), 1e-6)
     pressed = np.sign(samples) * np.log1p(255 * np.abs(samples) / peak) / np.log1p(255)
     steps = np.round(pressed * 127) / 127
-    return (np.sign(steps) * np.expm1(np.abs(steps) * np.log1p(255)) / 255 * peak).astype(
-        np.float32
-    )
+    curve = np.sign(steps) * np.expm1(np.abs(steps) * np.log1p(255)) / 255
+    return np.asarray(curve * peak, dtype=np.float32)
 
 
 def reverberate(samples: FloatArray, decay: float, rng: np.random.Generator) -> FloatArray:

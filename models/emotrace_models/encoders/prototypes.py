@@ -38,4 +38,5 @@ def class_prototypes(width: int) -> Tensor:
     rows = torch.ones(1, 1)
     while len(rows) < size:  # Sylvester's construction
         rows = torch.cat([torch.cat([rows, rows], 1), torch.cat([rows, -rows], 1)], 0)
-    return rows.repeat(1, width // size) / width**0.5
+    scale: float = width**-0.5
+    return rows.repeat(1, width // size) * scale

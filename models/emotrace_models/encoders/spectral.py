@@ -55,7 +55,8 @@ def _power(samples: Tensor) -> Tensor:
     """[frame, bin] power spectrum."""
     windowed = samples.unfold(0, WINDOW, HOP) * _window(WINDOW)
     spectrum = torch.view_as_real(torch.fft.rfft(windowed, n=POINTS))
-    return spectrum.square().sum(dim=-1)
+    power: Tensor = spectrum.square().sum(dim=-1)
+    return power
 
 
 def _pitch(samples: Tensor, frames: int) -> tuple[Tensor, Tensor]:
@@ -90,7 +91,8 @@ def _window_correction() -> Tensor:
     """What the window itself takes from the autocorrelation at each lag (Boersma, equation 9)."""
     spectrum = torch.fft.rfft(_window(PITCH_WINDOW), n=PITCH_POINTS).abs().square()
     own = torch.fft.irfft(spectrum, n=PITCH_POINTS)[: LONGEST_LAG + 2]
-    return own[0] / own
+    correction: Tensor = own[0] / own
+    return correction
 
 
 @lru_cache
