@@ -12,6 +12,7 @@ import csv
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite, nan
 from pathlib import Path
 from typing import NamedTuple
 
@@ -69,7 +70,7 @@ class ScoredDialogue:
 def read_scores(file: Path, key: str) -> Scores:
     """The scores under `key`: logits or log-probabilities. Raises ScoreFileError."""
     try:
-        with np.load(file, allow_pickle=False) as archive:
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             missing = [name for name in ("utt", "classes", key) if name not in archive]
             if missing:
                 raise ScoreFileError(
@@ -153,9 +154,11 @@ def _read_row(
     try:
         place = float(row[columns["order"]])
     except ValueError:
+        place = nan
+    if not isfinite(place):
         raise ScoreFileError(
             f"{where}, column {columns['order']}: {row[columns['order']]!r} is not a number"
-        ) from None
+        )
     try:
         label = labels.read(text)
     except ValueError as error:
@@ -183,14 +186,17 @@ class _LabelReader:
 
     def read(self, text: str) -> int | None:
         """Raises ValueError for an index that is no class, or one where a scheme needs names."""
-        if text.removeprefix("-").isdigit():
-            if self._scheme is not None:
-                raise ValueError(
-                    f"scheme {self._scheme.scheme} needs names of emotions, not {text}"
-                )
-            if int(text) >= len(self._exact):
-                raise ValueError(f"{text} is no class index; there are {len(self._exact)} classes")
-            return int(text) if int(text) >= 0 else None
+        try:
+            index = float(text)  # some writers print 2 as 2.0
+        except ValueError:
+            return self._by_name(text)
+        if self._scheme is not None:
+            raise ValueError(f"scheme {self._scheme.scheme} needs names of emotions, not {text}")
+        if not index.is_integer() or index >= len(self._exact):
+            raise ValueError(f"{text} is no class index; there are {len(self._exact)} classes")
+        return int(index) if index >= 0 else None
+
+    def _by_name(self, text: str) -> int | None:
         if self._scheme is None and text in self._exact:
             return self._exact[text]
         name: str | None = _canonical(text)
