@@ -4,19 +4,43 @@ from __future__ import annotations
 
 import typer
 
-from emotrace_training import compose, decode, lexical
+from emotrace_training import (
+    acoustic,
+    calibrate,
+    compose,
+    decode,
+    evaluate_clips,
+    evaluate_dialogues,
+    export,
+    fusion,
+    lexical,
+    pipeline,
+    prepare,
+)
 
 app = typer.Typer(
-    help="Train the bundles that emotrace-serve loads: one command a step, each resumable, each "
-    "with a seed. Work files go under runs/. docs/training.md walks through all of them.",
+    help="Train the bundles that emotrace-serve loads: one command a step, each with a seed. "
+    "Work files go under runs/; a step that was interrupted goes on where it was. "
+    "docs/training.md walks through all of them.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 
-app.command("lexical")(lexical.command)
-app.command("compose")(compose.command)
-app.command("decode")(decode.command)
+STEPS = "Steps, in this order"
+app.command("all", rich_help_panel=STEPS)(pipeline.command)
+app.command("prepare", rich_help_panel=STEPS)(prepare.command)
+app.command("acoustic", rich_help_panel=STEPS)(acoustic.command)
+app.command("lexical", rich_help_panel=STEPS)(lexical.command)
+app.command("compose", rich_help_panel=STEPS)(compose.command)
+app.command("fuse", rich_help_panel=STEPS)(fusion.command)
+app.command("calibrate", rich_help_panel=STEPS)(calibrate.command)
+app.command("export", rich_help_panel=STEPS)(export.command)
+
+MEASURING = "Measuring"
+app.command("evaluate-clips", rich_help_panel=MEASURING)(evaluate_clips.command)
+app.command("evaluate-dialogues", rich_help_panel=MEASURING)(evaluate_dialogues.command)
+app.command("decode", rich_help_panel=MEASURING)(decode.command)
 
 
 def main() -> None:

@@ -1,0 +1,69 @@
+"""`emotrace-train all`: every step from raw corpora to an evaluated bundle."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from emotrace_training import (
+    acoustic,
+    calibrate,
+    compose,
+    evaluate_clips,
+    evaluate_dialogues,
+    export,
+    fusion,
+    lexical,
+    prepare,
+)
+
+SPEECH = ("emodb", "ravdess_speech", "nemo")
+
+
+def command(
+    data: Annotated[Path, typer.Option(help="folder that holds the corpora")] = Path(
+        "../shared/data"
+    ),
+    out: Annotated[Path, typer.Option(help="where the bundles of all seeds go")] = Path(
+        "runs/bundles"
+    ),
+    seeds: Annotated[int, typer.Option(min=1, help="fusion models and test sets")] = 3,
+) -> None:
+    """All steps in order; the bundle of seed 0, with its figures, ends in OUT/default."""
+    runs = Path("runs")
+    _say("1 of 7: manifest of clips")
+    prepare.command(data=data)
+    _say("2 of 7: acoustic towers (the longest step)")
+    acoustic.command()
+    _say("3 of 7: lexical tower")
+    lexical.command(text=data / "text")
+    _say("4 of 7: composed dialogues")
+    compose.command(text=data / "text", seeds=seeds)
+    _say("5 of 7: fusion models")
+    fusion.command(seeds=seeds)
+    _say("6 of 7: calibration and export")
+    bundles = [out / f"seed-{seed}" for seed in range(seeds)]
+    for seed, bundle in enumerate(bundles):
+        calibrate.command(seed=seed)
+        export.command(seed=seed, out=bundle)
+    _say("7 of 7: figures on the test split")
+    clips = [runs / "evaluation" / f"clips-{corpus}.json" for corpus in SPEECH]
+    for corpus, report in zip(SPEECH, clips, strict=True):
+        report.parent.mkdir(parents=True, exist_ok=True)
+        with report.open("w", encoding="utf-8") as file, contextlib.redirect_stdout(file):
+            evaluate_clips.command(
+                labels=data / corpus / "labels.csv",
+                root=data / corpus,
+                bundle=str(bundles[0]),
+                as_json=True,
+            )
+    evaluate_dialogues.command(bundle=[str(bundle) for bundle in bundles], seeds=seeds)
+    export.command(out=out / "default", clips=clips, dialogues=runs / "evaluation/report.json")
+    _say(f"Done. Try it: emotrace-serve --bundle {out / 'default'}")
+
+
+def _say(text: str) -> None:
+    typer.secho(text, bold=True, err=True)
