@@ -20,13 +20,14 @@ from emotrace_protocol.order import ServerConversation
 from emotrace_service.metrics import Metrics
 
 MAX_QUEUED_MESSAGES = 4_096
+JOINED_MS = 250
 MAX_WAITING_EVENTS = 512
 MAX_WAITING_CHARACTERS = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Audio:
-    """Bytes as they came. arrival: seconds of the session's clock."""
+    """Bytes as they came. arrival: of the first of them, in seconds of the session's clock."""
 
     data: bytes
     arrival: float
@@ -104,8 +105,21 @@ class Inlet:
             await self._ready.wait()
         item = self._items.popleft()
         if isinstance(item, Audio):
+            item = self._joined(item)
             self._bytes -= len(item.data)
         return item
+
+    def _joined(self, first: Audio) -> Audio:
+        """Audio that waits already is taken together: a session that is behind catches up so."""
+        parts, length = [first.data], len(first.data)
+        while length < self._bytes_per_second * JOINED_MS // 1_000 and self._items:
+            following = self._items[0]
+            if not isinstance(following, Audio):
+                break
+            self._items.popleft()
+            parts.append(following.data)
+            length += len(following.data)
+        return first if len(parts) == 1 else Audio(b"".join(parts), first.arrival)
 
 
 class SlowConsumer(Exception):
