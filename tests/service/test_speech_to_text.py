@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import pytest
 import soundfile
 from pocketsphinx import Decoder
 
@@ -24,7 +23,7 @@ from emotrace_service.audio import Block, Framer
 from emotrace_service.endpointing import EndpointingConfig
 from emotrace_service.segmenting import Segmenter, UtteranceReady
 
-CLIPS = 12
+CLIPS = 6
 SENTENCES = {"01": "kids are talking by the door", "02": "dogs are sitting by the door"}
 
 
@@ -91,7 +90,6 @@ def _utterances(recording: FloatArray, message_bytes: int) -> list[UtteranceRead
     return [item for item in items if isinstance(item, UtteranceReady)]
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning:pocketsphinx")
 def test_words_arrive_from_real_speech(shared: Path) -> None:
     transcriber: Transcriber = SphinxTranscriber()
     errors = words = exact = 0
