@@ -23,10 +23,8 @@ def contributions_of(
         vectors, valid, _ = part.gather(turns[start : start + BATCH])
         output = model(vectors, valid)
         found.append((output.explain["contributions"], output.logits, valid))
-    contributions, logits, valid = (
-        torch.cat(column).numpy() for column in zip(*found, strict=True)
-    )
-    return contributions, logits, valid
+    contributions, logits, filled = (torch.cat(column) for column in zip(*found, strict=True))
+    return contributions.numpy(), logits.numpy(), filled.numpy()
 
 
 def faithfulness(

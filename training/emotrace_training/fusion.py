@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -36,11 +36,11 @@ from emotrace_training.windows import EMPTY, HeardTurn, Windows, joined, windows
 
 MODALITIES = (Modality.ACOUSTIC, Modality.LEXICAL)
 LABELS = SCHEMES["common4"]
-WIDTH = 128
 CONFIG = GatedxLSTMConfig(
-    MODALITIES, len(LABELS.names), WIDTH, steps=8, width=64, blocks=1, share="modality",
+    MODALITIES, len(LABELS.names), 128, steps=8, width=64, blocks=1, share="modality",
     missing="mask",
 )  # fmt: skip
+SMOKE = replace(CONFIG, embedding=16, width=8, heads=2)
 
 
 def class_of(label: str) -> int:
@@ -98,9 +98,11 @@ def command(
     balance: Annotated[float, typer.Option(help="0 plain loss, 1 balanced classes")] = 0.5,
     clips: Annotated[float, typer.Option(help="weight of single clips in the loss")] = 1.0,
     threads: Annotated[int, typer.Option(min=1, help="processor threads")] = 1,
+    smoke: Annotated[bool, typer.Option(help="a tiny model, for tiny towers")] = False,
 ) -> None:
     """Fit the fusion model to composed dialogues and single clips."""
     torch.set_num_threads(threads)
+    config = SMOKE if smoke else CONFIG
     recipe = FusionRecipe(epochs=epochs, balance=balance, clips=clips)
     everything = read_manifest(manifest)
     listener = load_listener(acoustic, everything, threads)
@@ -111,18 +113,20 @@ def command(
     parts = [
         (
             joined([part, single]),
-            np.concatenate([class_weights(part.labels, CONFIG.classes, balance), clips * weights]),
+            np.concatenate(
+                [class_weights(part.labels, len(LABELS.names), balance), clips * weights]
+            ),
         )
         for part in train
     ]
     for number in range(seed, seed + seeds):
         torch.manual_seed(number)
         dev_part = dev[number % len(dev)]
-        model, history = _fit(GatedxLSTM(CONFIG), parts, recipe, number, dev_part, watched)
+        model, history = _fit(GatedxLSTM(config), parts, recipe, number, dev_part, watched)
         folder = out / f"seed-{number}"
         folder.mkdir(parents=True, exist_ok=True)
         save_file(model.state_dict(), folder / "model.safetensors")
-        (folder / "config.json").write_text(json.dumps(asdict(CONFIG), indent=2) + "\n")
+        (folder / "config.json").write_text(json.dumps(asdict(config), indent=2) + "\n")
         report = {
             "seed": number,
             "recipe": asdict(recipe),
@@ -145,7 +149,7 @@ def dialogue_windows(
     with tqdm(desc=f"hear {split} {number}", total=sum(len(d.turns) for d in dialogues)) as bar:
         sounds = listener.hear(dialogues, bar.update)
     words = _out_of_fold(lexical, dialogues) if split == "train" else _by_tower(lexical, dialogues)
-    part = windows(heard_dialogues(dialogues, sounds, words), MODALITIES, WIDTH)
+    part = windows(heard_dialogues(dialogues, sounds, words), MODALITIES, listener.width)
     cache.mkdir(parents=True, exist_ok=True)
     np.savez(file, vectors=part.vectors, present=part.present, slots=part.slots, labels=part.labels)
     return part

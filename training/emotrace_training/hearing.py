@@ -39,6 +39,7 @@ class Listener:
     bank: Bank
     row: dict[str, int]  # file of a clip -> its row of the bank
     fold: dict[str, int]  # file of a clip -> the tower that never heard its actor
+    width: int
 
     @torch.inference_mode()
     def hear(
@@ -103,4 +104,4 @@ def load_listener(folder: Path, clips: Sequence[Clip], workers: int) -> Listener
     bank = build_bank(folder, known, [fold[clip.file] for clip in known], 1, 0, workers)
     prior = load_file(folder / "encoder.safetensors")["prior"]
     row = {clip.file: i for i, clip in enumerate(known)}
-    return Listener(tuple(towers), prior, config.anchor, bank, row, fold)
+    return Listener(tuple(towers), prior, config.anchor, bank, row, fold, config.width)

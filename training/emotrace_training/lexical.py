@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -43,6 +43,7 @@ from emotrace_training.metrics import accuracy, confusion, f1_weighted, uar
 from emotrace_training.text_corpora import read_comments, read_dialogues
 
 VECTORS, TOWER, REPORT = "vectors.npz", "tower", "report.json"
+SMOKE = CompactLexicalConfig(width=16, heads=2, tokens=16)
 
 
 def samples_of(dialogues: Sequence[TextDialogue]) -> list[LexicalSample]:
@@ -128,12 +129,13 @@ def command(
     threads: Annotated[int, typer.Option(min=1, help="processor threads")] = 1,
     seed: Annotated[int, typer.Option()] = 0,
     test: Annotated[bool, typer.Option(help="report MELD test too: once, at the end")] = False,
+    smoke: Annotated[bool, typer.Option(help="a tiny tower")] = False,
 ) -> None:
     """Fit the lexical tower to the words of the text corpora."""
     torch.set_num_threads(threads)
     out.mkdir(parents=True, exist_ok=True)
     recipe = LexicalRecipe(epochs=epochs)
-    config = CompactLexicalConfig(vocabulary=vocabulary)
+    config = replace(SMOKE if smoke else CompactLexicalConfig(), vocabulary=vocabulary)
     dialogues = read_dialogues(text, "train")
     comments = samples_of(read_comments(text, "train"))
     samples = samples_of(dialogues) + comments

@@ -181,10 +181,14 @@ def _class_weights(samples: Sequence[LexicalSample], recipe: LexicalRecipe) -> T
 def _epoch(
     samples: Sequence[LexicalSample], recipe: LexicalRecipe, generator: random.Random
 ) -> Iterator[list[LexicalSample]]:
-    """Batches of texts of like length, in random order."""
-    chosen = [
-        sample for sample in samples if generator.random() < recipe.weights.get(sample.corpus, 1.0)
-    ]
+    """Batches of texts of like length, in random order; every epoch has the same number."""
+    by_corpus: dict[str, list[LexicalSample]] = {}
+    for sample in samples:
+        by_corpus.setdefault(sample.corpus, []).append(sample)
+    chosen = []
+    for corpus, found in by_corpus.items():
+        share = min(1.0, recipe.weights.get(corpus, 1.0))
+        chosen += generator.sample(found, max(1, round(share * len(found))))
     chosen.sort(key=lambda sample: len(sample.text) * generator.uniform(0.7, 1.4))
     starts = list(range(0, len(chosen), recipe.batch))
     generator.shuffle(starts)

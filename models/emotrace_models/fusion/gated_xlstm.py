@@ -138,7 +138,8 @@ class GatedxLSTM(FusionModel):
         """vectors [batch, slot, embedding]; valid [batch, slot] bool: other slots are not read."""
         vectors = vectors.masked_fill(~valid.unsqueeze(-1), 0.0)
         gates = self._gates(vectors[:, 0], valid)  # [batch, slot]
-        gated = self.dropout(self._encode(vectors)) * gates.unsqueeze(-1)  # [batch, slot, width]
+        features = self.dropout(self._encode(vectors, valid))  # [batch, slot, width]
+        gated = features * gates.unsqueeze(-1)
         # Equation 5, a slot at a time: its columns of the classifier times its gated feature.
         columns = self.classifier.weight.view(self.config.classes, *gated.shape[1:])
         contributions = torch.einsum("bsw,csw->bsc", gated, columns)
@@ -161,11 +162,16 @@ class GatedxLSTM(FusionModel):
         gates = torch.cat([torch.ones_like(weights[:, :1]), weights], dim=1)
         return gates * valid if self.config.missing == "mask" else gates
 
-    def _encode(self, vectors: Tensor) -> Tensor:
-        """[batch, slot, embedding] -> [batch, slot, width]; one encoder's slots form one batch."""
-        shape = (vectors.shape[0], -1, self.config.encoders, vectors.shape[-1])
-        features = [
-            encoder(own.flatten(0, 1)).view(*own.shape[:2], -1)
-            for encoder, own in zip(self.encoders, vectors.reshape(shape).unbind(2), strict=True)
-        ]
-        return torch.stack(features, dim=2).flatten(1, 2)
+    def _encode(self, vectors: Tensor, valid: Tensor) -> Tensor:
+        """[batch, slot, embedding] -> [batch, slot, width]; one encoder's slots form one batch.
+
+        With `mask` an empty slot's feature is zero and costs nothing.
+        """
+        width, count = self.config.width, self.config.encoders
+        features = vectors.new_zeros(*vectors.shape[:2], width)
+        read = valid if self.config.missing == "mask" else torch.ones_like(valid)
+        for first, encoder in enumerate(self.encoders):
+            own = read[:, first::count]
+            if own.any():
+                features[:, first::count][own] = encoder(vectors[:, first::count][own])
+        return features

@@ -1,0 +1,105 @@
+"""`compose`: who speaks which line with which clip."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from emotrace_training.compose import (
+    ComposedDialogue,
+    compose,
+    composed_file,
+    read_composed,
+    write_dialogues,
+)
+from emotrace_training.dialogues import Line, TextDialogue
+from emotrace_training.manifests import Clip, read_manifest
+
+
+def clip(actor: str, emotion: str, number: int) -> Clip:
+    file = f"{actor}-{emotion}-{number}"
+    return Clip(file, "toy", f"toy:{actor}", emotion, "train", 1.0, "", "en", "CC0-1.0")
+
+
+CLIPS = [
+    clip(actor, emotion, number)
+    for actor in "xyz"
+    for emotion in ("anger", "calm", "neutral", "sadness")
+    for number in range(2)
+]
+
+
+def dialogue(*lines: tuple[str, str], name: str = "d") -> TextDialogue:
+    return TextDialogue(name, "toy", name, tuple(Line(s, f"{s} {e}", e) for s, e in lines))
+
+
+def one(*lines: tuple[str, str], seed: int = 0) -> ComposedDialogue:
+    (found,) = compose([dialogue(*lines)], CLIPS, seed)
+    return found
+
+
+def test_a_speaker_has_one_actor_and_clips_of_the_emotion() -> None:
+    found = one(("A", "anger"), ("B", "sadness"), ("A", "sadness"), ("B", "anger"))
+    assert len(set(found.actors.values())) == 2
+    for turn in found.turns:
+        assert turn.clip is not None
+        actor, emotion, _ = turn.clip.split("-")
+        assert found.actors[turn.speaker] == f"toy:{actor}"
+        assert emotion == turn.label
+        assert turn.text == f"{turn.speaker} {turn.label}"
+
+
+def test_clips_are_used_up_before_one_is_heard_again() -> None:
+    turns = one(*[("A", "anger")] * 5).turns
+    assert {t.clip for t in turns[:2]} == {t.clip for t in turns[2:4]}
+    assert len({t.clip for t in turns}) == 2
+
+
+def test_neutral_lines_may_be_calm() -> None:
+    kinds = {t.clip.split("-")[1] for t in one(*[("A", "neutral")] * 4).turns if t.clip}
+    assert kinds == {"neutral", "calm"}
+
+
+def test_an_emotion_that_the_actor_has_no_clip_of_stays_without_a_voice() -> None:
+    (turn,) = one(("A", "disgust")).turns
+    assert turn.clip is None
+    assert turn.label == "disgust"
+
+
+def test_more_speakers_than_actors() -> None:
+    found = one(*[(name, "anger") for name in "ABCDE"])
+    counts = [list(found.actors.values()).count(actor) for actor in set(found.actors.values())]
+    assert sorted(counts) == [1, 2, 2]
+
+
+def test_the_same_seed_gives_the_same_and_another_another() -> None:
+    lines = [(name, "anger") for name in "ABC"] * 3
+    assert one(*lines) == one(*lines)
+    assert any(one(*lines, seed=seed) != one(*lines) for seed in range(1, 4))
+
+
+def test_a_dialogue_does_not_depend_on_its_companions() -> None:
+    first = dialogue(("A", "anger"), ("B", "anger"), name="first")
+    second = dialogue(("A", "sadness"), name="second")
+    assert compose([second, first], CLIPS, 0)[1] == compose([first], CLIPS, 0)[0]
+
+
+def test_without_clips() -> None:
+    with pytest.raises(ValueError, match="no clips"):
+        compose([dialogue(("A", "anger"))], [], 0)
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    line = Line("A", "one\u2028two\nthree", "anger")
+    found = compose([TextDialogue("d", "toy", "d", (line,))], CLIPS, 0)
+    write_dialogues(tmp_path / "new" / "x.jsonl", found)
+    assert read_composed(tmp_path / "new" / "x.jsonl") == found
+
+
+def test_no_actor_of_one_split_is_heard_in_another(runs) -> None:
+    split_of = {c.file: c.split for c in read_manifest(runs.manifest)}
+    for split, actors in (("train", "train"), ("dev", "valid"), ("test", "test")):
+        found = read_composed(composed_file(runs.composed, split, 0))
+        voices = {split_of[t.clip] for d in found for t in d.turns if t.clip}
+        assert voices == {actors}

@@ -1,0 +1,90 @@
+"""`evaluate-dialogues`: the live path turn by turn, the ablation rows, and faithfulness."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from emotrace_models.bundle import Bundle
+from emotrace_models.predictor import Predictor
+from emotrace_training import evaluate_dialogues
+from emotrace_training.compose import composed_file, read_composed
+from emotrace_training.evaluate_dialogues import pass_through, utterance
+from emotrace_training.faithfulness import contributions_of, faithfulness
+
+
+@pytest.fixture(scope="module")
+def bundle(runs) -> Bundle:
+    return Bundle.load(runs.bundle)
+
+
+def test_side_by_side_is_one_after_the_other(runs, bundle: Bundle) -> None:
+    dialogues = read_composed(composed_file(runs.composed, "test", 0))
+    predictor = Predictor(bundle)
+    passed = pass_through(predictor, dialogues)
+    number = 0
+    for dialogue in dialogues:
+        state = predictor.start()
+        for index, turn in enumerate(dialogue.turns):
+            said = utterance(index, turn.text, turn.speaker, turn.clip)
+            ((state, outcome),) = predictor.predict([(state, said)])
+            np.testing.assert_allclose(
+                outcome.prediction.posterior, passed.posterior[number], atol=1e-5
+            )
+            number += 1
+    assert number == len(passed.part.labels)
+
+
+def test_contributions_and_bias_are_the_logits(runs, bundle: Bundle) -> None:
+    passed = pass_through(Predictor(bundle), read_composed(composed_file(runs.composed, "test", 0)))
+    turns = passed.part.targets()
+    contributions, logits, valid = contributions_of(bundle.fusion, passed.part, turns)
+    bias = bundle.fusion.classifier.bias.detach().numpy()
+    np.testing.assert_allclose(contributions.sum(axis=1) + bias, logits, atol=1e-5)
+    np.testing.assert_allclose(logits, passed.logits[turns], atol=1e-5)
+    assert not contributions[~valid].any()
+
+
+def test_taking_away_what_matters_most_matters_more(runs, bundle: Bundle) -> None:
+    """In a model whose logits hang on the current voice alone, nothing else moves them."""
+    passed = pass_through(Predictor(bundle), read_composed(composed_file(runs.composed, "test", 0)))
+    weight = bundle.fusion.classifier.weight
+    kept = weight.detach().clone()
+    with torch.no_grad():
+        weight[:, bundle.fusion.config.width :] = 0
+        weight[:, : bundle.fusion.config.width] *= 20
+        turns = passed.part.targets()
+        heard = turns[passed.part.present[turns, 0]]
+        found = faithfulness(bundle, passed.part, heard, 0)
+        again = faithfulness(bundle, passed.part, heard, 0)
+        weight.copy_(kept)
+    assert found == again
+    assert found["most_contributing"] > 2 * found["random"] > 0
+
+
+def test_the_step(runs, invoke, tmp_path: Path) -> None:
+    arguments = ("--composed", runs.composed, "--bundle", runs.bundle, "--seeds", 2)
+    found = json.loads(invoke(evaluate_dialogues.command, *arguments, "--out", tmp_path, "--json"))
+    assert json.loads((tmp_path / "report.json").read_text()) == found
+    assert (tmp_path / "reliability.png").read_bytes().startswith(b"\x89PNG")
+    assert list(found["mean"]) == ["audio only", "text only", "gated", "gated + decoder"]
+    assert len(found["seeds"]) == 2
+    for row, scores in found["mean"].items():
+        values = [seed["rows"][row]["uar"] for seed in found["seeds"]]
+        assert scores["uar"] == pytest.approx(np.mean(values))
+        assert found["sd"][row]["uar"] == pytest.approx(np.std(values))
+    assert set(found["faithfulness"]) == {"most_contributing", "random"}
+    printed = invoke(evaluate_dialogues.command, *arguments, "--out", tmp_path)
+    assert "gated + decoder" in printed
+
+
+def test_bundles_and_seeds_must_fit(runs, invoke, tmp_path: Path) -> None:
+    arguments = ("--composed", runs.composed, "--out", tmp_path)
+    two = ("--bundle", runs.bundle, "--bundle", runs.bundle)
+    assert "one a seed" in invoke(evaluate_dialogues.command, *arguments, *two, code=2)
+    missing = ("--bundle", tmp_path / "none")
+    assert "no bundle" in invoke(evaluate_dialogues.command, *arguments, *missing, code=1)
