@@ -68,6 +68,7 @@ class Understanding:
         self._speakers = set(plan.speakers)
         self._nonfinite = 0
         self._last_speech = 0
+        self._deserted = False
 
     @property
     def failed(self) -> int:
@@ -147,6 +148,8 @@ class Understanding:
 
     async def flush(self, arrival: float) -> None:
         """The audio is over: what is open ends here. Raises ProtocolError."""
+        if self._deserted:
+            return
         try:
             tail = self._framer.finish()
         except AudioRejected as error:
@@ -202,6 +205,7 @@ class Understanding:
         if self._segmenter.open_utterances():
             self._last_speech = position
         elif position - self._last_speech >= self._plan.idle_samples:
+            self._deserted = True
             raise ProtocolError(
                 ErrorCode.IDLE_NO_SPEECH,
                 f"Nobody has spoken for {to_ms(position - self._last_speech) // 1_000} s.",

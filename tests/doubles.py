@@ -1,0 +1,177 @@
+"""Stand-ins for a session's surroundings: a socket without a network, models without threads."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from emotrace_models.bundle import Bundle
+from emotrace_models.predictor import DialogueState, Predictor
+from emotrace_models.types import FloatArray, Transcript, Utterance
+from emotrace_models.voice_activity import VoiceState
+from emotrace_protocol import Event, Message, decode_event, encode
+from emotrace_service.errors import EngineError
+from emotrace_service.inference import Detected, Predicted, StageTimes
+from emotrace_service.listening import SocketClosed
+from emotrace_service.logs import logger
+from emotrace_service.metrics import Metrics
+from emotrace_service.serving import Serving
+from emotrace_service.session import Session
+from emotrace_service.settings import Settings
+
+RATE = 16_000
+LOUD = 0.1
+
+
+def speech(seconds: float) -> bytes:
+    """What `EnergyBackend` takes for speech, as s16le."""
+    samples = np.full(int(seconds * RATE), LOUD * 32_767)
+    samples[::2] *= -1
+    return samples.astype("<i2").tobytes()
+
+
+def silence(seconds: float) -> bytes:
+    return bytes(int(seconds * RATE) * 2)
+
+
+class EnergyBackend:
+    """An InferenceBackend that hears loudness, runs a real Predictor at once, and can fail.
+
+    poison: utterances whose prediction fails. broken: detection raises this. words: what the
+    transcriber says, None if there is none; deaf: it fails. hold: predictions wait for this.
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.predictor = Predictor(bundle)
+        self.poison: set[int] = set()
+        self.broken: Exception | None = None
+        self.words: str | None = None
+        self.deaf = False
+        self.hold: asyncio.Event | None = None
+        self.predicted: list[Utterance] = []
+        self.cancelled = 0
+
+    def transcribes(self, language: str | None) -> bool:
+        return self.words is not None
+
+    def start(self) -> DialogueState:
+        return self.predictor.start()
+
+    def start_voice(self) -> VoiceState:
+        nothing = np.zeros(1, np.float32)
+        return VoiceState(nothing, nothing, nothing)
+
+    async def detect(self, blocks: Sequence[FloatArray], states: Sequence[VoiceState]) -> Detected:
+        if self.broken is not None:
+            raise self.broken
+        rows = [(np.abs(block).mean(axis=1) > LOUD / 2).astype(np.float32) for block in blocks]
+        return Detected(tuple(rows), tuple(states))
+
+    async def transcribe(self, utterance: Utterance, language: str | None) -> Transcript | None:
+        if self.deaf:
+            raise EngineError("the model failed")
+        return Transcript(self.words or "", "server", language)
+
+    async def predict(
+        self, state: DialogueState, utterance: Utterance, *, interim: bool = False
+    ) -> Predicted:
+        if self.hold is not None:
+            try:
+                await self.hold.wait()
+            except asyncio.CancelledError:
+                self.cancelled += 1
+                raise
+        if utterance.index in self.poison:
+            raise EngineError("the model failed")
+        self.predicted.append(utterance)
+        ((after, outcome),) = self.predictor.predict([(state, utterance)])
+        return Predicted(after, outcome, StageTimes(0.0, 0.0, 0.0, 0.0))
+
+
+class MemorySocket:
+    """The server's end of a websocket; the test is the client. `stuck`: sending never ends."""
+
+    def __init__(self) -> None:
+        self._incoming: asyncio.Queue[str | bytes | None] = asyncio.Queue()
+        self._outgoing: asyncio.Queue[Event] = asyncio.Queue()
+        self._taken = False
+        self.heard: list[Event] = []
+        self.code: int | None = None
+        self.stuck = False
+
+    def say(self, *messages: Message | str | bytes) -> None:
+        for message in messages:
+            self._incoming.put_nowait(encode(message) if isinstance(message, Message) else message)
+
+    def vanish(self) -> None:
+        self._incoming.put_nowait(None)
+
+    async def listened(self) -> None:
+        """Until the server has dealt with all that was said, and listens again."""
+        await asyncio.wait_for(self._incoming.join(), 20)
+
+    async def until(self, event_type: str) -> Any:
+        """The next event of this type."""
+        while True:
+            event = await asyncio.wait_for(self._outgoing.get(), 20)
+            if event.type == event_type:
+                return event
+
+    def of(self, event_type: str) -> list[Any]:
+        return [event for event in self.heard if event.type == event_type]
+
+    @property
+    def types(self) -> list[str]:
+        return [event.type for event in self.heard]
+
+    async def receive(self) -> str | bytes:
+        if self._taken:
+            self._incoming.task_done()
+            self._taken = False
+        data = await self._incoming.get()
+        self._taken = True
+        if data is None:
+            raise SocketClosed
+        return data
+
+    async def send(self, text: str) -> None:
+        if self.stuck:
+            await asyncio.Event().wait()
+        event = decode_event(text)
+        self.heard.append(event)
+        self._outgoing.put_nowait(event)
+
+    async def close(self, code: int) -> None:
+        self.code = code
+
+
+class Stage:
+    """A server without a network: a backend, settings, and sessions on memory sockets."""
+
+    def __init__(self, bundle: Path, **options: Any) -> None:
+        loaded = Bundle.load(bundle)
+        self.backend = EnergyBackend(loaded)
+        settings = Settings(**{"bundle": str(bundle), "text_wait_ms": 0, **options})
+        self.metrics = Metrics()
+        self.serving = Serving(settings, loaded, self.backend, self.metrics, logger())
+
+    def session(self) -> tuple[MemorySocket, asyncio.Task[None]]:
+        """A connection, accepted, on which nothing was said."""
+        socket = MemorySocket()
+        return socket, asyncio.create_task(Session(socket, self.serving).run())
+
+    async def play(self, *messages: Message | str | bytes) -> MemorySocket:
+        """A whole session in which the client says all this at once."""
+        socket, task = self.session()
+        socket.say(*messages)
+        await asyncio.wait_for(task, 30)
+        return socket
+
+    def metric(self, name: str, **labels: str) -> float:
+        value = self.metrics.registry.get_sample_value(name, labels)
+        assert value is not None, name
+        return value

@@ -1,0 +1,228 @@
+"""The engine: who gets which result, and who is hurt by whom."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from emotrace_models.bundle import Bundle
+from emotrace_models.predictor import Predictor
+from emotrace_models.transcription import Transcriber
+from emotrace_models.types import Transcript, Utterance
+from emotrace_models.voice_activity import VoiceDetector
+from emotrace_service.batching import BatchPolicy
+from emotrace_service.engine import LocalBackend
+from emotrace_service.errors import EngineClosed, EngineError
+from emotrace_service.metrics import Metrics
+
+SECRET = "what somebody said"
+
+
+class StubPredictor:
+    """Stands in for Predictor: gives back what it was given, and notes each batch.
+
+    An utterance with a negative index is poison. `gate` holds the first batch until it is set.
+    """
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.gate = threading.Event()
+        self.gate.set()
+        self.entered = threading.Event()
+
+    def encode(self, items: Sequence[tuple[Any, Utterance]]) -> list[Any]:
+        self.batches.append([utterance.index for _, utterance in items])
+        self.entered.set()
+        assert self.gate.wait(10)
+        if any(utterance.index < 0 for _, utterance in items):
+            raise ValueError(SECRET)
+        return list(items)
+
+    def fuse(self, encoded: list[Any]) -> list[Any]:
+        return encoded
+
+    def decode(self, fused: list[Any]) -> list[Any]:
+        return [(f"after {utterance.index}", utterance.index) for _, utterance in fused]
+
+
+class StubTranscriber:
+    def __init__(self) -> None:
+        self.running = 0
+        self.most = 0
+        self.lock = threading.Lock()
+
+    def supports(self, language: str | None) -> bool:
+        return language in (None, "en")
+
+    def transcribe(self, utterance: Utterance, language: str | None) -> Transcript | None:
+        with self.lock:
+            self.running += 1
+            self.most = max(self.most, self.running)
+        with self.lock:
+            self.running -= 1
+        return Transcript(f"words {utterance.index}", "server", language)
+
+
+def utterance(index: int) -> Utterance:
+    return Utterance(index, "A", 0, 16_000, np.zeros(16_000, np.float32))
+
+
+@asynccontextmanager
+async def engine(
+    predictor: Any, *, threads: int = 1, policy: BatchPolicy | None = None, transcriber: Any = None
+) -> AsyncIterator[LocalBackend]:
+    backend = LocalBackend(
+        cast(Predictor, predictor),
+        VoiceDetector(),
+        cast(Transcriber | None, transcriber),
+        threads=threads,
+        policy=policy or BatchPolicy(max_items=4, max_wait=0.0),
+        capacity=64,
+        metrics=Metrics(),
+    )
+    try:
+        yield backend
+    finally:
+        await backend.close()
+
+
+async def held(predictor: StubPredictor, backend: LocalBackend) -> asyncio.Task[Any]:
+    """Occupies the only thread, so that what follows waits together."""
+    predictor.gate.clear()
+    task = asyncio.create_task(backend.predict(cast(Any, None), utterance(0)))
+    await asyncio.to_thread(predictor.entered.wait, 10)
+    return task
+
+
+async def test_items_that_wait_together_run_together_and_each_gets_its_own() -> None:
+    predictor = StubPredictor()
+    async with engine(predictor) as backend:
+        first = await held(predictor, backend)
+        waiting = [
+            asyncio.create_task(backend.predict(cast(Any, None), utterance(n))) for n in (1, 2, 3)
+        ]
+        await asyncio.sleep(0)
+        predictor.gate.set()
+        results = await asyncio.gather(first, *waiting)
+    assert predictor.batches == [[0], [1, 2, 3]]
+    assert [cast(Any, result.outcome) for result in results] == [0, 1, 2, 3]
+    assert [cast(Any, result.state) for result in results] == [f"after {n}" for n in range(4)]
+
+
+async def test_one_poison_item_hurts_only_itself() -> None:
+    predictor = StubPredictor()
+    async with engine(predictor) as backend:
+        first = await held(predictor, backend)
+        waiting = [
+            asyncio.create_task(backend.predict(cast(Any, None), utterance(n))) for n in (1, -2, 3)
+        ]
+        await asyncio.sleep(0)
+        predictor.gate.set()
+        results = await asyncio.gather(first, *waiting, return_exceptions=True)
+    failed = results.pop(2)
+    assert isinstance(failed, EngineError)
+    assert SECRET not in str(failed)
+    assert isinstance(failed.__cause__, ValueError)
+    assert [cast(Any, result).outcome for result in results] == [0, 1, 3]
+    assert predictor.batches == [[0], [1, -2, 3], [1], [-2], [3]]
+
+
+async def test_a_caller_that_is_gone_costs_nothing() -> None:
+    predictor = StubPredictor()
+    async with engine(predictor) as backend:
+        first = await held(predictor, backend)
+        gone = asyncio.create_task(backend.predict(cast(Any, None), utterance(1)))
+        stays = asyncio.create_task(backend.predict(cast(Any, None), utterance(2)))
+        await asyncio.sleep(0)
+        gone.cancel()
+        await asyncio.wait({gone})
+        predictor.gate.set()
+        await asyncio.gather(first, stays)
+    assert predictor.batches == [[0], [2]]
+
+
+async def test_finals_go_before_interims_and_a_late_interim_is_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    predictor = StubPredictor()
+    async with engine(predictor, policy=BatchPolicy(max_items=1, max_wait=0.0)) as backend:
+        first = await held(predictor, backend)
+        interim = asyncio.create_task(backend.predict(cast(Any, None), utterance(1), interim=True))
+        await asyncio.sleep(0)
+        final = asyncio.create_task(backend.predict(cast(Any, None), utterance(2)))
+        monkeypatch.setattr("emotrace_service.engine.INTERIM_DEADLINE_S", -1.0)
+        late = asyncio.create_task(backend.predict(cast(Any, None), utterance(3), interim=True))
+        await asyncio.sleep(0)
+        predictor.gate.set()
+        await asyncio.gather(first, final, interim)
+        with pytest.raises(EngineError, match="too late"):
+            await late
+    assert predictor.batches == [[0], [2], [1]]
+
+
+async def test_a_closed_engine_refuses_what_waits_and_what_comes() -> None:
+    predictor = StubPredictor()
+    async with engine(predictor) as backend:
+        first = await held(predictor, backend)
+        waiting = asyncio.create_task(backend.predict(cast(Any, None), utterance(1)))
+        await asyncio.sleep(0)
+        closing = asyncio.create_task(backend.close())
+        await asyncio.sleep(0)
+        predictor.gate.set()
+        await closing
+        await first
+        with pytest.raises(EngineClosed):
+            await waiting
+        with pytest.raises(EngineClosed):
+            await backend.predict(cast(Any, None), utterance(2))
+    assert not [one for one in threading.enumerate() if one.name.startswith("compute-")]
+
+
+async def test_transcriptions_run_one_at_a_time_and_leave_a_thread_to_the_others() -> None:
+    transcriber = StubTranscriber()
+    async with engine(StubPredictor(), threads=3, transcriber=transcriber) as backend:
+        words = await asyncio.gather(*(backend.transcribe(utterance(n), "en") for n in range(8)))
+        assert backend.transcribes("en")
+        assert not backend.transcribes("tlh")
+    assert [one.text for one in words if one] == [f"words {n}" for n in range(8)]
+    assert transcriber.most == 1
+
+
+async def test_detection_by_runs_of_blocks_equals_detection_block_by_block() -> None:
+    blocks = [
+        np.random.default_rng(n).normal(0, 0.1, (2, 512)).astype(np.float32) for n in range(6)
+    ]
+    async with engine(StubPredictor(), threads=2) as backend:
+        start = (backend.start_voice(), backend.start_voice())
+        whole = await backend.detect(blocks, start)
+        states, rows = start, []
+        for block in blocks:
+            one = await backend.detect([block], states)
+            states = (one.states[0], one.states[1])
+            rows.append(one.probabilities[0])
+    assert np.array_equal(np.array(whole.probabilities), np.array(rows))
+
+
+async def test_a_batch_of_real_models_gives_what_each_item_gives_alone(toy: Path) -> None:
+    predictor = Predictor(Bundle.load(toy))
+    rng = np.random.default_rng(0)
+    items = [
+        Utterance(n, "A", 0, length, rng.normal(0, 0.1, length).astype(np.float32))
+        for n, length in enumerate((8_000, 48_000, 16_000))
+    ]
+    async with engine(predictor, policy=BatchPolicy(max_items=3, max_wait=5.0)) as backend:
+        together = await asyncio.gather(*(backend.predict(backend.start(), item) for item in items))
+    async with engine(predictor) as backend:
+        alone = [await backend.predict(backend.start(), item) for item in items]
+    for one, other in zip(together, alone, strict=True):
+        np.testing.assert_allclose(
+            one.outcome.prediction.posterior, other.outcome.prediction.posterior, atol=1e-5
+        )
+        assert min(one.times.queue, one.times.encoding, one.times.fusion, one.times.decoding) >= 0
