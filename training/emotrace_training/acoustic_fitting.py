@@ -29,7 +29,7 @@ from emotrace_training.manifests import Clip
 class AcousticRecipe:
     """scale: of the cosines. steps: batches an epoch. half: bfloat16 inside the tower."""
 
-    epochs: int = 45
+    epochs: int = 30
     steps: int = 64
     batch: int = 64
     rate: float = 3e-3
