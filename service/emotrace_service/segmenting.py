@@ -206,13 +206,13 @@ class Segmenter:
         candidate = channel.state.candidate
         if self._interim_samples is None or channel.open is None or candidate is None:
             return []
-        reached = candidate.speech_end_sample
+        # The last frame of the audio may be part padding, which nobody spoke.
+        reached = min(candidate.speech_end_sample, self._position)
         if reached < channel.interim_sample:
             return []
         elapsed = (reached - channel.open.start_sample) // self._interim_samples
         channel.interim_sample = channel.open.start_sample + (elapsed + 1) * self._interim_samples
-        end = min(reached, self._position)
-        return [InterimDue(self._utterance(channel, channel.open, end))]
+        return [InterimDue(self._utterance(channel, channel.open, reached))]
 
     def _utterance(self, channel: _Channel, opened: SpeechStarted, end_sample: int) -> Utterance:
         return Utterance(
