@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator
 
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
+from websockets.frames import CloseCode
 
 from emotrace_clients.errors import (
     ConnectionLost,
@@ -185,6 +186,7 @@ class Session:
         def may_go_on() -> bool:
             return self._finished or self._is_stuck() or (self._has_room() and flow.has_room())
 
+        await asyncio.sleep(0)  # a reader that was created just now begins
         async with self._changed:
             await self._changed.wait_for(may_go_on)
         if self._failure is not None:
@@ -270,7 +272,10 @@ class Session:
 
     def _lost(self) -> ConnectionLost:
         code, reason = self._socket.close_code, self._socket.close_reason
-        said = f"close code {code}{f', {reason}' if reason else ''}" if code else "no close frame"
+        if code is None or code == CloseCode.ABNORMAL_CLOSURE:
+            said = "without a close frame"
+        else:
+            said = f"close code {code}{f', {reason}' if reason else ''}"
         return ConnectionLost(
             f"the connection to the server was lost before session.ended ({said}). "
             "Is the server still running? Its log says more; connect again for a new session."

@@ -33,11 +33,11 @@ class Session:
 
     def __init__(self, opening: AbstractAsyncContextManager[asynchronous.Session]) -> None:
         self._opening = opening
-        self._loop = asyncio.new_event_loop()
-        self._thread = Thread(target=self._loop.run_forever, name="emotrace", daemon=True)
         self._session: asynchronous.Session | None = None
 
     def __enter__(self) -> Self:
+        self._loop = asyncio.new_event_loop()
+        self._thread = Thread(target=self._loop.run_forever, name="emotrace", daemon=True)
         self._thread.start()
         try:
             self._session = self._run(self._opening.__aenter__())
