@@ -125,7 +125,7 @@ async def analyze(
         while (block := await asyncio.to_thread(next, blocks, None)) is not None:
             if await gone():
                 break
-            await understanding.hear(block, serving.clock())
+            await understanding.hear((block,), serving.clock())
             taken += len(block)
         await understanding.flush(serving.clock())
     except EngineClosed:

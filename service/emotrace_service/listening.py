@@ -108,7 +108,7 @@ class Listener:
                     ErrorCode.MESSAGE_TOO_LARGE, f"The message is over {MAX_MESSAGE_BYTES} bytes."
                 )
             if data:
-                self._inlet.put(Audio(data, arrival))
+                self._inlet.put(Audio((data,), arrival))
                 self.audio_bytes += len(data)
                 self._active = arrival
                 await self._press()

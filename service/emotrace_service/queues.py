@@ -27,10 +27,14 @@ MAX_WAITING_CHARACTERS = 256 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Audio:
-    """Bytes as they came. arrival: of the first of them, in seconds of the session's clock."""
+    """Messages of bytes as they came. arrival: of the first, in seconds of the session's clock."""
 
-    data: bytes
+    messages: tuple[bytes, ...]
     arrival: float
+
+    @property
+    def size(self) -> int:
+        return sum(map(len, self.messages))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +91,7 @@ class Inlet:
                 ErrorCode.RATE_LIMITED, f"{MAX_QUEUED_MESSAGES} messages waited already."
             )
         elif isinstance(item, Audio):
-            length_ms = len(item.data) * 1_000 / self._bytes_per_second
+            length_ms = item.size * 1_000 / self._bytes_per_second
             if self.queued_ms + length_ms > self._limit_ms:
                 raise ProtocolError(
                     ErrorCode.RATE_LIMITED,
@@ -95,7 +99,7 @@ class Inlet:
                     f"the limit is {self._limit_ms} ms.",
                     retry_after_ms=int(self.queued_ms),
                 )
-            self._bytes += len(item.data)
+            self._bytes += item.size
         self._items.append(item)
         self._ready.set()
 
@@ -106,20 +110,20 @@ class Inlet:
         item = self._items.popleft()
         if isinstance(item, Audio):
             item = self._joined(item)
-            self._bytes -= len(item.data)
+            self._bytes -= item.size
         return item
 
     def _joined(self, first: Audio) -> Audio:
         """Audio that waits already is taken together: a session that is behind catches up so."""
-        parts, length = [first.data], len(first.data)
-        while length < self._bytes_per_second * JOINED_MS // 1_000 and self._items:
+        messages, size = list(first.messages), first.size
+        while size < self._bytes_per_second * JOINED_MS // 1_000 and self._items:
             following = self._items[0]
             if not isinstance(following, Audio):
                 break
             self._items.popleft()
-            parts.append(following.data)
-            length += len(following.data)
-        return first if len(parts) == 1 else Audio(b"".join(parts), first.arrival)
+            messages += following.messages
+            size += following.size
+        return Audio(tuple(messages), first.arrival)
 
 
 class SlowConsumer(Exception):

@@ -237,7 +237,7 @@ class Session:
             try:
                 if isinstance(item, Audio):
                     self._serving.metrics.queued_audio.observe(queued_s)
-                    await understanding.hear(item.data, item.arrival)
+                    await understanding.hear(item.messages, item.arrival)
                 else:
                     await _obey(item.message, item.arrival, understanding)
             except ProtocolError as refused:

@@ -6,7 +6,7 @@ bytes -> Framer -> VoiceDetector -> Segmenter -> Judge (words, Predictor) -> eve
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from emotrace_models.types import SAMPLE_RATE, Transcript, Utterance
 from emotrace_protocol import events
@@ -85,26 +85,39 @@ class Understanding:
         """Audio taken in so far, also what does not fill a frame yet."""
         return self._framer.samples_in * 1_000 // self._plan.audio.sample_rate
 
-    async def hear(self, data: bytes, arrival: float) -> None:
-        """Audio as it came. Raises ProtocolError where the session cannot go on."""
+    async def hear(self, messages: Sequence[bytes], arrival: float) -> None:
+        """Audio as it came, in order. Raises ProtocolError where the session cannot go on."""
+        blocks: list[Block] = []
+        for data in messages:
+            try:
+                blocks += await self._frame(data)
+                self._nonfinite = 0
+            except AudioNonfinite as error:
+                await self._take(blocks, arrival)
+                blocks = []
+                await self._leave_out(error)
+        await self._take(blocks, arrival)
+
+    async def _frame(self, data: bytes) -> list[Block]:
+        """Raises AudioNonfinite, or ProtocolError where the stream is of no use."""
         try:
             if len(data) > INLINE_BYTES:
-                blocks = await asyncio.to_thread(self._framer.push, data)
-            else:
-                blocks = self._framer.push(data)
-        except AudioNonfinite as error:
-            self._nonfinite += 1
-            if self._nonfinite >= MAX_NONFINITE:
-                raise ProtocolError(
-                    ErrorCode.AUDIO_FORMAT_SUSPECT,
-                    f"{MAX_NONFINITE} messages in a row held samples that are not finite.",
-                ) from error
-            await self.notices.fail(ErrorCode.AUDIO_NONFINITE, sentence(error))
-            return
+                return await asyncio.to_thread(self._framer.push, data)
+            return self._framer.push(data)
+        except AudioNonfinite:
+            raise
         except AudioRejected as error:
             raise ProtocolError(error.code, sentence(error)) from error
-        self._nonfinite = 0
-        await self._take(blocks, arrival)
+
+    async def _leave_out(self, error: AudioNonfinite) -> None:
+        """One message had samples that are no numbers. Many in a row are no accident."""
+        self._nonfinite += 1
+        if self._nonfinite >= MAX_NONFINITE:
+            raise ProtocolError(
+                ErrorCode.AUDIO_FORMAT_SUSPECT,
+                f"{MAX_NONFINITE} messages in a row held samples that are not finite.",
+            )
+        await self.notices.fail(ErrorCode.AUDIO_NONFINITE, sentence(error))
 
     async def say(self, message: UtteranceText, arrival: float) -> None:
         """A turn without audio, placed where the audio is."""
