@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import click
 import typer
 
 from emotrace_protocol.events import NOTICE
@@ -20,20 +18,24 @@ from emotrace_service.weights_cli import app as models_app
 if TYPE_CHECKING:
     from emotrace_service.serving import Serving
 
+USAGE_ERROR = 2  # what the command-line parser exits with
+BACKLOG = 2_048
 USER_TIMEOUT_MS = 10_000  # then the kernel gives up a peer that acknowledges nothing
 
+# \b keeps the lines that follow it as they are.
 HELP = """Serve live emotion recognition in dialogue.
 
 Without a command, starts the server with the shipped bundle on http://127.0.0.1:8080/
-(this machine only) and prints what is live:
+(this machine only) and prints what is live.
 
-    emotrace-serve                          the browser page at / and the stream at /v1/stream
-    emotrace-serve --port 9000              another port
-    emotrace-serve models pull              fetch a transcriber, so that words count too
-    emotrace demo                           (another terminal) stream a demo dialogue
+\b
+emotrace-serve                start: browser page at /, stream at /v1/stream
+emotrace-serve --port 9000    start on another port
+emotrace-serve models pull    fetch a transcriber, so that words count too
+emotrace demo                 (in another terminal) stream a demo dialogue
 
 Every option is also an environment variable: --max-sessions is EMOTRACE_MAX_SESSIONS.
-Limits that have no option here (EMOTRACE_AUDIO_QUEUE_MS, ...) are listed in docs/operations.md.
+docs/operations.md lists the limits that have no option (EMOTRACE_AUDIO_QUEUE_MS, ...).
 """
 
 cli = typer.Typer(
@@ -96,24 +98,28 @@ def run(settings: Settings) -> None:
 
 def listen(settings: Settings) -> socket.socket:
     """The listening socket. Raises StartRefused where there can be none."""
+    host, port = settings.host, settings.port
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            settings.host, settings.port, type=socket.SOCK_STREAM
-        )[0]
-        listener = socket.socket(family, kind, protocol)
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except socket.gaierror:
+        raise StartRefused(
+            f"{host!r} is no address. Use 127.0.0.1 for this machine only, or 0.0.0.0 for all."
+        ) from None
+    family, kind, protocol, _, address = found[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         if hasattr(socket, "TCP_USER_TIMEOUT"):  # connections inherit it from the listening socket
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
         listener.bind(address)
-        listener.listen(2_048)
+        listener.listen(BACKLOG)
     except OSError as error:
+        listener.close()
         raise StartRefused(
-            f"Cannot listen on {settings.host} port {settings.port}: {os.strerror(error.errno)}. "
-            "Stop what uses it, or choose another port: --port 8081, or --port 0 for any."
-            if error.errno is not None and not isinstance(error, socket.gaierror)
-            else f"{settings.host!r} is no address of this machine. Use 127.0.0.1 or 0.0.0.0."
+            f"Cannot listen on {host} port {port}: {error.strerror}. Stop what uses it, or choose "
+            "another: --port 8081, or --port 0 for any."
         ) from error
     return listener
 
@@ -145,19 +151,12 @@ def _url_host(host: str) -> str:
 def main() -> None:
     """The console script. A server that cannot start exits with 78 and says why."""
     try:
-        cli(standalone_mode=False)
+        cli()
     except StartRefused as refused:
         print(f"emotrace-serve: {refused}", file=sys.stderr)
         sys.exit(EXIT_CONFIG)
-    except click.UsageError as error:
-        print(
-            f"emotrace-serve: {error.format_message()} See emotrace-serve --help.", file=sys.stderr
-        )
-        sys.exit(EXIT_CONFIG)
-    except click.exceptions.Exit as done:
-        sys.exit(done.exit_code)
-    except click.Abort:
-        sys.exit(130)
+    except SystemExit as ended:
+        sys.exit(EXIT_CONFIG if ended.code == USAGE_ERROR else ended.code)
 
 
 if __name__ == "__main__":

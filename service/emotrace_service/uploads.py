@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 from typing import ClassVar
 
 from fastapi import Request
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from emotrace_protocol.errors import ErrorCode, ProtocolError
@@ -32,6 +32,13 @@ async def read_form(request: Request, limit: int) -> tuple[bytes, dict[str, str]
         raise ProtocolError(
             ErrorCode.CONFIG_INVALID, f"The form cannot be read: {error.message}"
         ) from None
+    try:
+        return await _sort(form)
+    finally:
+        await form.close()
+
+
+async def _sort(form: FormData) -> tuple[bytes, dict[str, str]]:
     fields: dict[str, str] = {}
     file: bytes | None = None
     for name, value in form.multi_items():
@@ -40,7 +47,6 @@ async def read_form(request: Request, limit: int) -> tuple[bytes, dict[str, str]
             raise ProtocolError(ErrorCode.CONFIG_INVALID, cause)
         if isinstance(value, UploadFile) and name == "file":
             file = await value.read()
-            await value.close()
         elif isinstance(value, str) and name != "file":
             fields[name] = value
         else:
