@@ -12,7 +12,7 @@ import typer
 from emotrace_protocol.events import NOTICE
 from emotrace_service import logs
 from emotrace_service.errors import EXIT_CONFIG, StartRefused
-from emotrace_service.settings import Settings, load_settings
+from emotrace_service.settings import PREFIX, Settings, load_settings
 from emotrace_service.weights_cli import app as models_app
 
 if TYPE_CHECKING:
@@ -32,10 +32,11 @@ Without a command, starts the server with the shipped bundle on http://127.0.0.1
 emotrace-serve                start: browser page at /, stream at /v1/stream
 emotrace-serve --port 9000    start on another port
 emotrace-serve models pull    fetch a transcriber, so that words count too
+emotrace-serve settings       every setting, its value now and what it means
 emotrace demo                 (in another terminal) stream a demo dialogue
 
-Every option is also an environment variable: --max-sessions is EMOTRACE_MAX_SESSIONS.
-docs/operations.md lists the limits that have no option (EMOTRACE_AUDIO_QUEUE_MS, ...).
+Every option is also an environment variable (--max-sessions is EMOTRACE_MAX_SESSIONS); limits
+that are rarely changed are environment variables only.
 """
 
 cli = typer.Typer(
@@ -79,6 +80,15 @@ def serve(
             log_format=log_format,
         )
     )
+
+
+@cli.command("settings")
+def show_settings() -> None:
+    """Every setting: its environment variable, its value now, and what it means."""
+    values = load_settings()
+    for name, field in Settings.model_fields.items():
+        variable = f"{PREFIX}{name.upper()}={getattr(values, name)}"
+        print(f"{variable}\n    {field.description}" if field.description else variable)
 
 
 def run(settings: Settings) -> None:

@@ -53,30 +53,46 @@ class Settings(BaseSettings):
     origins: tuple[str, ...] = Field(
         default=(), description="web origins whose pages may connect, besides this machine's own"
     )
-    log_format: Literal["auto", "console", "json"] = "auto"
+    log_format: Literal["auto", "console", "json"] = Field(
+        default="auto", description="`auto`: console on a terminal, JSON lines elsewhere"
+    )
 
-    max_sessions: int = Field(default=64, ge=1, le=10_000)
+    max_sessions: int = Field(default=64, ge=1, le=10_000, description="sessions at once")
     max_batch: int = Field(default=16, ge=1, le=256, description="utterances computed together")
     batch_wait_ms: int = Field(
         default=5, ge=0, le=100, description="how long an utterance waits for companions"
     )
-    max_upload_bytes: int = Field(default=64 * 1024 * 1024, ge=1_024)
+    max_upload_bytes: int = Field(
+        default=64 * 1024 * 1024, ge=1_024, description="size of one uploaded file"
+    )
     max_file_minutes: int = Field(default=60, ge=1, description="audio of one uploaded file")
     audio_queue_ms: int = Field(
         default=10_000, ge=1_000, le=60_000, description="audio that may wait, a session"
     )
-    start_timeout_ms: int = Field(default=3_000, ge=1)
-    send_timeout_ms: int = Field(default=5_000, ge=1, description="then a reader is too slow")
-    heartbeat_ms: int = Field(default=10_000, ge=1)
-    idle_no_audio_ms: int = Field(default=60_000, ge=1)
-    idle_no_speech_ms: int = Field(default=15 * 60_000, ge=1, description="of audio")
+    start_timeout_ms: int = Field(
+        default=3_000, ge=1, description="for session.start, once connected"
+    )
+    send_timeout_ms: int = Field(
+        default=5_000, ge=1, description="for one event; then the client reads too slowly"
+    )
+    heartbeat_ms: int = Field(
+        default=10_000, ge=1, description="a sign of life where nothing else is sent for so long"
+    )
+    idle_no_audio_ms: int = Field(
+        default=60_000, ge=1, description="without audio for so long, a session ends"
+    )
+    idle_no_speech_ms: int = Field(
+        default=15 * 60_000, ge=1, description="of audio without speech, and a session ends"
+    )
     text_wait_ms: int = Field(
         default=1_500,
         ge=0,
         le=10_000,
         description="how long an utterance waits for the client's words (transcription=client)",
     )
-    drain_timeout_ms: int = Field(default=5_000, ge=0, description="for sessions, at shutdown")
+    drain_timeout_ms: int = Field(
+        default=5_000, ge=0, description="for open sessions, when the server stops"
+    )
 
     @property
     def on_loopback(self) -> bool:

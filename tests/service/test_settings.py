@@ -155,3 +155,15 @@ def test_help_teaches(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
     told = capsys.readouterr().out
     for word in ("/v1/stream", "models pull", "emotrace demo", "EMOTRACE_MAX_SESSIONS", "--bundle"):
         assert word in told
+
+
+def test_every_setting_can_be_read(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("EMOTRACE_MAX_BATCH", "3")
+    assert run(monkeypatch, "settings") == 0
+    told = capsys.readouterr().out
+    assert "EMOTRACE_MAX_BATCH=3" in told
+    for name, field in Settings.model_fields.items():
+        assert f"EMOTRACE_{name.upper()}=" in told
+        assert field.description, name
