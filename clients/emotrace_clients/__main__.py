@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Annotated, Any, ParamSpec, TypeVar
@@ -14,7 +15,7 @@ from pydantic import ValidationError
 from emotrace_clients.connecting import DEFAULT_URL
 from emotrace_clients.demo import shipped
 from emotrace_clients.errors import EmotraceError
-from emotrace_clients.health import check_ready
+from emotrace_clients.health import await_ready
 from emotrace_clients.microphone import device_names
 from emotrace_clients.playing import Choices, listen, play
 from emotrace_clients.turns import read_turns
@@ -102,7 +103,7 @@ def demo(
     json: Json = False,
 ) -> None:
     """Streams the demo: two synthetic voices, 30 seconds, their words sent along."""
-    _checked(check_ready, url)
+    _checked(await_ready, url, time.sleep)
     choices = Choices(url, shipped.speakers(), interim=interim, json=json)
     _run(play(choices, [shipped.AUDIO], fast=fast, turns=read_turns(shipped.TURNS)))
 

@@ -81,15 +81,15 @@ async def connect(
 
 
 async def _open(url: str) -> websockets.asyncio.client.ClientConnection:
-    host = urlsplit(url).hostname
     try:
+        host = urlsplit(url).hostname
         return await websockets.asyncio.client.connect(
             url,
             compression=None,
             open_timeout=OPEN_TIMEOUT_S,
             proxy=None if host in LOOPBACK else True,
         )
-    except InvalidURI:
+    except (InvalidURI, ValueError):
         raise ServerUnreachable(
             f"{url!r} is not a websocket address. It looks like {DEFAULT_URL} "
             "(wss:// behind a server with TLS)."

@@ -29,6 +29,7 @@ def wire_bytes(samples: Samples, audio: AudioFormat) -> bytes | memoryview:
             f"an array of shape {samples.shape} does not fit {audio.channels} channel(s): "
             "give [sample] for one, [sample, channel] for more"
         )
+    samples = samples.astype(samples.dtype.newbyteorder("="), copy=False)
     if samples.dtype == np.int16:
         if audio.encoding is AudioEncoding.S16LE:
             return samples.astype("<i2", copy=False).tobytes()

@@ -58,7 +58,7 @@ def read_turns(path: Path) -> tuple[Turn, ...]:
         data = (
             [json.loads(line) for line in text.splitlines() if line.strip()]
             if path.suffix == ".jsonl"
-            else json.loads(text)["turns"]
+            else list(json.loads(text)["turns"])
         )
     except FileNotFoundError:
         raise SourceError(f"{path} cannot be read: there is no such file") from None

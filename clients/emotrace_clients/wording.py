@@ -106,7 +106,7 @@ def opening(started: SessionStarted) -> list[str]:
     for one in started.modalities:
         if not one.live:
             sense = SENSES.get(one.modality, one.modality)
-            lines.append(f"Without {sense}: {printable(one.reason or 'no reason was given')}")
+            lines.append(f"Not used: {sense} ({printable(one.reason or 'no reason was given')})")
     return [*lines, printable(started.notice)]
 
 

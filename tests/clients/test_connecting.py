@@ -31,7 +31,7 @@ async def test_nothing_listens() -> None:
     assert "emotrace-serve" in told
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1/v1/stream", "localhost:8080", ""])
+@pytest.mark.parametrize("url", ["http://127.0.0.1/v1/stream", "localhost:8080", "ws://[bad/", ""])
 async def test_not_an_address(url: str) -> None:
     told = await attempt(url)
     assert told.startswith("ServerUnreachable")
