@@ -44,12 +44,12 @@ Invoke = Callable[..., str]
 
 
 def run(command: Callable[..., None], *arguments: object, code: int = 0) -> str:
-    """What a step prints; it must end with `code`."""
+    """What a step prints: its result, or where it fails also its errors. Must end with `code`."""
     app = typer.Typer()
     app.command()(command)
     result = CliRunner().invoke(app, [str(argument) for argument in arguments])
     assert result.exit_code == code, f"{result.output}\n{result.exception!r}"
-    return result.output
+    return result.stdout if code == 0 else result.output
 
 
 def write_clips(folder: Path) -> list[Clip]:

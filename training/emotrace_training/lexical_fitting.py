@@ -94,7 +94,11 @@ def fit(
     config: CompactLexicalConfig | None = None,
     progress: Progress = lambda step, steps: None,
 ) -> CompactLexical:
-    """A lexical tower fitted to `samples`, in evaluation mode. Same inputs, same weights."""
+    """A lexical tower fitted to `samples`, in evaluation mode.
+
+    Same inputs, same weights where `subword_dropout` is 0; it draws from the tokenizer library's
+    own generator, which takes no seed.
+    """
     torch.manual_seed(seed)
     generator = random.Random(seed)
     model = CompactLexical(config or CompactLexicalConfig(), {TOKENIZER: tokenizer}).train()
