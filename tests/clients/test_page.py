@@ -1,0 +1,100 @@
+"""The browser page as text: self-contained, and its switch knows every event."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import emotrace_clients
+from emotrace_protocol import NOTICE
+from emotrace_protocol.events import EVENTS
+
+PAGE = Path(emotrace_clients.__file__).parent / "browser"
+SCRIPTS = sorted(PAGE.glob("*.js"))
+TEXTS = [*SCRIPTS, PAGE / "index.html", PAGE / "style.css"]
+
+
+def test_there_is_a_page() -> None:
+    assert len(SCRIPTS) >= 8
+    assert (PAGE / "index.html").is_file()
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.name)
+def test_nothing_comes_from_elsewhere(path: Path) -> None:
+    addresses = re.findall(r"(?:https?:)?//[\w.-]+\.[a-z]{2,}", path.read_text())
+    assert addresses == []
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+def test_no_text_becomes_markup(path: Path) -> None:
+    dangerous = r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function"
+    assert re.findall(dangerous, path.read_text()) == []
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+def test_what_is_imported_is_there(path: Path) -> None:
+    for imported in re.findall(r'from "\./([^"]+)"', path.read_text()):
+        assert (PAGE / imported).is_file(), imported
+
+
+def test_the_page_knows_every_event() -> None:
+    app = (PAGE / "app.js").read_text()
+    nothing_to_show = {"marker.reached", "heartbeat"}
+    handled = set(re.findall(r'case "([a-z.]+)":', app))
+    assert handled | nothing_to_show == set(EVENTS)
+    for name in nothing_to_show:
+        assert name in app
+
+
+def test_every_element_that_a_script_looks_for_is_in_the_page() -> None:
+    ids = set(re.findall(r'id="([^"]+)"', (PAGE / "index.html").read_text()))
+    wanted = set(re.findall(r'at\("([^"]+)"\)', (PAGE / "app.js").read_text()))
+    assert wanted <= ids
+
+
+def test_the_notice_is_on_the_page_before_any_session() -> None:
+    assert NOTICE in (PAGE / "index.html").read_text()
+
+
+def test_the_policy_forbids_foreign_scripts() -> None:
+    policy = re.search(
+        r'Content-Security-Policy" content="([^"]+)"', (PAGE / "index.html").read_text()
+    )
+    assert policy is not None
+    assert "default-src 'self'" in policy[1]
+    assert "unsafe" not in policy[1]
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_texts_stand_out_from_what_is_behind_them(theme: str) -> None:
+    """Contrast of at least 4.5 (WCAG 2.2, 1.4.3), for every colour that carries text."""
+    light, dark = re.findall(r":root \{([^}]+)\}", (PAGE / "style.css").read_text())
+    colours = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", light if theme == "light" else dark))
+    emotions = (
+        "anger",
+        "happiness",
+        "sadness",
+        "neutral",
+        "fear",
+        "disgust",
+        "surprise",
+        "boredom",
+    )
+    for text in ("ink", "soft", "accent", "trouble", *emotions):
+        for behind in ("card", "page"):
+            assert contrast(colours[text], colours[behind]) >= 4.5, (text, behind)
+    assert contrast(colours["on-accent"], colours["accent"]) >= 4.5
+    assert contrast(colours["trouble"], colours["trouble-page"]) >= 4.5
+
+
+def contrast(one: str, other: str) -> float:
+    lighter, darker = sorted((luminance(one), luminance(other)), reverse=True)
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def luminance(colour: str) -> float:
+    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    linear = [one / 12.92 if one <= 0.04045 else ((one + 0.055) / 1.055) ** 2.4 for one in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
