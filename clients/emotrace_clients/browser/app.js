@@ -96,7 +96,7 @@ function begin({ bundle, labels, speakers, modalities, notice }) {
   levels.show(speakers);
   tell(`Live: bundle ${bundle.name} ${bundle.version}, ${labels.join(", ")}`);
   for (const { modality, live, reason } of modalities) {
-    if (!live) remark(`The ${sense(modality)} is not used. ${reason ?? ""}`);
+    if (!live) remark(`Not used: ${sense(modality)}. ${reason ?? ""}`);
   }
 }
 
