@@ -71,6 +71,11 @@ class Batcher(Generic[Payload]):
         self._waiting: dict[str, list[Item[Payload]]] = {kind: [] for kind in policies}
         self._added = 0
 
+    @property
+    def kinds(self) -> frozenset[str]:
+        """Every kind of work that it takes."""
+        return frozenset(self._policies)
+
     def __len__(self) -> int:
         """Items waiting, cancelled ones included until they are met."""
         return sum(map(len, self._waiting.values()))

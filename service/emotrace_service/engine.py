@@ -15,7 +15,6 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -24,36 +23,16 @@ from emotrace_models.predictor import DialogueState, Predictor
 from emotrace_models.transcription import Transcriber
 from emotrace_models.types import FloatArray, Transcript, Utterance
 from emotrace_models.voice_activity import VoiceDetector, VoiceState
-from emotrace_service.batching import Batcher, BatchPolicy, Item, Priority
+from emotrace_service.batching import BatcherFull, BatchPolicy, Item, Priority
 from emotrace_service.errors import EngineClosed, EngineError
 from emotrace_service.inference import Detected, Predicted, StageTimes
+from emotrace_service.lanes import Call, Lane, Lanes
 from emotrace_service.metrics import Metrics
 
-DETECT, TRANSCRIBE, PREDICT = "detect", "transcribe", "predict"
+DETECT, PREDICT, INTERIM, TRANSCRIBE = "detect", "predict", "interim", "transcribe"
 INTERIM_DEADLINE_S = 0.5
 DETECTIONS_A_TURN = 8
-
-
-@dataclass(slots=True, eq=False)
-class _Call:
-    """What somebody awaits: arguments, and the future in the caller's loop."""
-
-    arguments: tuple[Any, ...]
-    future: asyncio.Future[Any]
-    loop: asyncio.AbstractEventLoop
-
-    def settle(self, result: Any = None, error: BaseException | None = None) -> None:
-        """From any thread: hand over the result, unless the caller is gone."""
-
-        def hand_over() -> None:
-            if self.future.done():
-                return
-            if error is None:
-                self.future.set_result(result)
-            else:
-                self.future.set_exception(error)
-
-        self.loop.call_soon_threadsafe(hand_over)
+INTERIMS_A_TURN = 4
 
 
 class LocalBackend:
@@ -74,17 +53,19 @@ class LocalBackend:
         self._detector = detector
         self._transcriber = transcriber
         self._metrics = metrics
-        alone = BatchPolicy(max_items=1, max_wait=0.0)
-        self._short: Batcher[_Call] = Batcher(
-            {DETECT: BatchPolicy(DETECTIONS_A_TURN, 0.0), PREDICT: policy}, capacity
+        self._lanes = Lanes(
+            (
+                Lane({DETECT: BatchPolicy(DETECTIONS_A_TURN, 0.0), PREDICT: policy}, capacity),
+                Lane({INTERIM: BatchPolicy(INTERIMS_A_TURN, 0.0)}, capacity, beside=True),
+                Lane({TRANSCRIBE: BatchPolicy(1, 0.0)}, capacity, beside=True),
+            ),
+            threads,
         )
-        # Transcription takes seconds, so it has a queue of its own and one thread at a time.
-        self._long: Batcher[_Call] = Batcher({TRANSCRIBE: alone}, capacity)
-        self._transcribing = False
-        self._work: dict[str, Callable[[list[Item[_Call]]], None]] = {
+        self._work: dict[str, Callable[[list[Item[Call]]], None]] = {
             DETECT: self._run_detections,
             TRANSCRIBE: self._run_transcriptions,
             PREDICT: self._run_predictions,
+            INTERIM: self._run_predictions,
         }
         self._wake = threading.Condition()
         self._closed = False
@@ -115,7 +96,8 @@ class LocalBackend:
     async def predict(
         self, state: DialogueState, utterance: Utterance, *, interim: bool = False
     ) -> Predicted:
-        predicted: Predicted = await self._submit(PREDICT, (state, utterance), interim=interim)
+        kind = INTERIM if interim else PREDICT
+        predicted: Predicted = await self._submit(kind, (state, utterance))
         return predicted
 
     async def close(self) -> None:
@@ -125,26 +107,27 @@ class LocalBackend:
             self._wake.notify_all()
         for thread in self._threads:
             await asyncio.to_thread(thread.join)
-        for batcher in (self._short, self._long):
-            while batch := batcher.take(float("inf")):
-                for item in batch:
-                    item.payload.settle(error=EngineClosed("the server stops"))
+        for item in self._lanes.rest():
+            item.payload.settle(error=EngineClosed("the server stops"))
 
-    async def _submit(self, kind: str, arguments: tuple[Any, ...], *, interim: bool = False) -> Any:
+    async def _submit(self, kind: str, arguments: tuple[Any, ...]) -> Any:
         loop = asyncio.get_running_loop()
-        call = _Call(arguments, loop.create_future(), loop)
+        call = Call(arguments, loop.create_future(), loop)
         now = time.monotonic()
         item = Item(
             kind,
             call,
-            Priority.INTERIM if interim else Priority.FINAL,
+            Priority.INTERIM if kind == INTERIM else Priority.FINAL,
             arrival=now,
-            deadline=now + INTERIM_DEADLINE_S if interim else None,
+            deadline=now + INTERIM_DEADLINE_S if kind == INTERIM else None,
         )
         with self._wake:
             if self._closed:
                 raise EngineClosed("the server stops")
-            (self._long if kind == TRANSCRIBE else self._short).add(item)
+            try:
+                self._lanes.add(item)
+            except BatcherFull as error:
+                raise EngineError("too much waits to be computed") from error
             self._wake.notify()
         try:
             return await call.future
@@ -159,36 +142,32 @@ class LocalBackend:
             try:
                 self._work[kind](batch)
             finally:
-                if kind == TRANSCRIBE:
-                    with self._wake:
-                        self._transcribing = False
-                        self._wake.notify()
+                with self._wake:
+                    self._lanes.done(kind)
+                    self._wake.notify()
 
-    def _next(self) -> list[Item[_Call]] | None:
+    def _next(self) -> list[Item[Call]] | None:
         """Waits for the next batch; None: the engine is closed."""
         with self._wake:
             while not self._closed:
                 now = time.monotonic()
-                for late in self._short.expired(now):
+                for late in self._lanes.expired(now):
                     late.payload.settle(error=EngineError("it would come too late"))
-                if batch := self._short.take(now):
+                if batch := self._lanes.take(now):
                     return batch
-                if not self._transcribing and (batch := self._long.take(now)):
-                    self._transcribing = True
-                    return batch
-                self._wake.wait(self._short.wait(now))
+                self._wake.wait(self._lanes.wait(now))
             return None
 
-    def _run_detections(self, batch: list[Item[_Call]]) -> None:
+    def _run_detections(self, batch: list[Item[Call]]) -> None:
         for item in batch:
             _settle_with(item.payload, self._detect)
 
-    def _run_transcriptions(self, batch: list[Item[_Call]]) -> None:
+    def _run_transcriptions(self, batch: list[Item[Call]]) -> None:
         assert self._transcriber is not None
         for item in batch:
             _settle_with(item.payload, self._transcriber.transcribe)
 
-    def _run_predictions(self, batch: list[Item[_Call]]) -> None:
+    def _run_predictions(self, batch: list[Item[Call]]) -> None:
         self._metrics.batches.observe(len(batch))
         try:
             results = self._predict(batch)
@@ -202,7 +181,7 @@ class LocalBackend:
         for item, result in zip(batch, results, strict=True):
             item.payload.settle(result)
 
-    def _predict(self, batch: list[Item[_Call]]) -> list[Predicted]:
+    def _predict(self, batch: list[Item[Call]]) -> list[Predicted]:
         begun = time.monotonic()
         encoded = self._predictor.encode([item.payload.arguments for item in batch])
         after_encoding = time.monotonic()
@@ -233,7 +212,7 @@ class LocalBackend:
         return Detected(tuple(probabilities), states)
 
 
-def _settle_with(call: _Call, compute: Callable[..., Any]) -> None:
+def _settle_with(call: Call, compute: Callable[..., Any]) -> None:
     try:
         result = compute(*call.arguments)
     except Exception as error:

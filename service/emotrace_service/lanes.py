@@ -1,0 +1,96 @@
+"""Lanes: which work may run now, so that what is urgent always finds a thread.
+
+Urgent work (detection, final estimates) runs wherever a thread is free. Work beside it (interim
+estimates, transcription) runs one batch a lane at a time, and leaves a thread to the urgent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from emotrace_service.batching import Batcher, BatchPolicy, Item
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """What somebody awaits: arguments, and the future in the caller's loop."""
+
+    arguments: tuple[Any, ...]
+    future: asyncio.Future[Any]
+    loop: asyncio.AbstractEventLoop
+
+    def settle(self, result: Any = None, error: BaseException | None = None) -> None:
+        """From any thread: hand over the result, unless the caller is gone."""
+
+        def hand_over() -> None:
+            if self.future.done():
+                return
+            if error is None:
+                self.future.set_result(result)
+            else:
+                self.future.set_exception(error)
+
+        self.loop.call_soon_threadsafe(hand_over)
+
+
+class Lane:
+    """A batcher, and how many of its batches run. beside: only one at a time."""
+
+    def __init__(
+        self, policies: Mapping[str, BatchPolicy], capacity: int, *, beside: bool = False
+    ) -> None:
+        self.batcher: Batcher[Call] = Batcher(policies, capacity)
+        self.beside = beside
+        self.running = 0
+
+
+class Lanes:
+    """Every lane, the urgent first. It knows no thread: its owner guards it."""
+
+    def __init__(self, lanes: tuple[Lane, ...], threads: int) -> None:
+        self._lanes = lanes
+        self._limit = max(1, threads - 1)
+
+    def add(self, item: Item[Call]) -> None:
+        """Raises BatcherFull."""
+        self._of(item.kind).batcher.add(item)
+
+    def take(self, now: float) -> list[Item[Call]] | None:
+        """The next batch to run; None: nothing is due, or nothing may run now."""
+        for lane in self._open():
+            if batch := lane.batcher.take(now):
+                lane.running += 1
+                return batch
+        return None
+
+    def done(self, kind: str) -> None:
+        """A batch of this kind has run."""
+        self._of(kind).running -= 1
+
+    def expired(self, now: float) -> list[Item[Call]]:
+        return [item for lane in self._lanes for item in lane.batcher.expired(now)]
+
+    def wait(self, now: float) -> float | None:
+        """Seconds until `take` or `expired` may have something; None: until more comes."""
+        waits = [lane.batcher.wait(now) for lane in self._open()]
+        return min((wait for wait in waits if wait is not None), default=None)
+
+    def rest(self) -> list[Item[Call]]:
+        """Take out all that waits."""
+        left: list[Item[Call]] = []
+        for lane in self._lanes:
+            left += lane.batcher.expired(float("inf"))
+            while batch := lane.batcher.take(float("inf")):
+                left += batch
+        return left
+
+    def _of(self, kind: str) -> Lane:
+        return next(lane for lane in self._lanes if kind in lane.batcher.kinds)
+
+    def _open(self) -> list[Lane]:
+        beside = sum(lane.running for lane in self._lanes if lane.beside)
+        full = beside >= self._limit
+        return [lane for lane in self._lanes if not (lane.beside and (lane.running or full))]
