@@ -41,7 +41,9 @@ Words = Annotated[Transcription, typer.Option("--transcription", help="Where wor
 Interim = Annotated[bool, typer.Option(help="Estimates while somebody speaks.")]
 BundleName = Annotated[str, typer.Option(help="Which bundle. Default: the server's.")]
 Json = Annotated[bool, typer.Option("--json", help="Print every event as a line of JSON.")]
-Fast = Annotated[bool, typer.Option("--fast", help="As fast as the server goes, not paced.")]
+Fast = Annotated[
+    bool, typer.Option("--fast", help="As fast as the server goes; no interim estimates.")
+]
 
 
 @app.command()

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Protocol
@@ -61,6 +61,8 @@ async def play(
                 "channels: name one a channel"
             )
         audio = AudioFormat(sample_rate=files.sample_rate, channels=files.channels)
+        if fast:  # nobody watches an utterance grow, and the server has more to do
+            choices = replace(choices, interim=False)
         async with _connect(choices, audio, words=turns is not None) as session:
             blocks = (
                 hurried(files.blocks(BLOCK_MS))

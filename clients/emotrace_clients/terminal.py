@@ -10,7 +10,7 @@ from typing import Self
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.table import Table
+from rich.padding import Padding
 from rich.text import Text
 
 from emotrace_clients import wording
@@ -30,6 +30,8 @@ from emotrace_protocol.events import (
     Warned,
 )
 
+MAX_SPEAKER_CELLS = 12
+REASON_INDENT = 15
 STYLES = {
     "anger": "bold red",
     "happiness": "bold yellow",
@@ -52,6 +54,7 @@ class LiveView:
         self._console = console
         self._hint = hint
         self._speakers: tuple[str, ...] = ()
+        self._widths = (1, 1)  # of the columns of speakers and labels
         self._speaking: dict[str, int] = {}
         self._interim: dict[str, EmotionInterim] = {}
         self._words: dict[int, str] = {}
@@ -75,6 +78,10 @@ class LiveView:
         match event:
             case SessionStarted():
                 self._speakers = event.speakers
+                self._widths = (
+                    min(max(map(len, event.speakers)), MAX_SPEAKER_CELLS),
+                    max(map(len, event.labels)) + 1,
+                )
                 for sentence in wording.opening(event):
                     self._print(Text(sentence, style="dim"))
             case SpeechStarted():
@@ -106,37 +113,30 @@ class LiveView:
         """Prints a sentence of the client's own."""
         self._print(Text(sentence, style="yellow"))
 
-    def _print(self, renderable: Text | Table) -> None:
+    def _print(self, renderable: Text | Group) -> None:
         self._live.console.print(renderable)
 
-    def _row(self, final: EmotionFinal) -> Table:
-        row = Table.grid(padding=(0, 2), expand=True)
-        row.add_column(width=13, no_wrap=True)
-        row.add_column(width=8, no_wrap=True, overflow="ellipsis")
-        row.add_column(width=34)
-        row.add_column(ratio=1)
-        style = "dim" if final.abstained else _style(final.label)
-        estimate = Text(f"{wording.emotion(final)} ", style=style)
-        estimate.append(f"{wording.bar(final.confidence)} {wording.percent(final.confidence)}")
+    def _row(self, final: EmotionFinal) -> Group:
+        """One line with what is said, and under it, set in, the words and the reason."""
+        label, widths = wording.printable(final.label), self._widths
+        line = Text(f"{wording.clock(final.start_ms)}–{wording.clock(final.end_ms)}  ")
+        line.append(f"{wording.printable(final.speaker):<{widths[0]}.{widths[0]}}  ", style="bold")
+        estimate = f"{label + '?' * final.abstained:<{widths[1]}} "
+        estimate += f"{wording.bar(final.confidence)} {wording.percent(final.confidence)}"
+        line.append(estimate, style="dim" if final.abstained else _style(final.label))
+        line.append("  unsure" if final.abstained else "")
+        line.append(f"  {wording.dialogue(final)}", style=_style(final.decoder.label))
         reason = Text()
-        if (words := self._words.pop(final.utterance, "")) != "":
+        if words := self._words.pop(final.utterance, ""):
             reason.append(f"“{wording.printable(words)}” ", style="italic")
-        reason.append(f"{wording.dialogue(final)}", style=_style(final.decoder.label))
-        reason.append(f", {wording.why(final)}")
-        if final.missing:
-            reason.append(f", {wording.basis(final)}", style="dim")
-        row.add_row(
-            f"{wording.clock(final.start_ms)}–{wording.clock(final.end_ms)}",
-            Text(wording.printable(final.speaker), style="bold"),
-            estimate,
-            reason,
-        )
-        return row
+        reason.append(", ".join(filter(None, (wording.why(final), wording.basis(final)))), "dim")
+        return Group(line, Padding(reason, (0, 0, 0, REASON_INDENT)))
 
     def _footer(self) -> Group:
         lines = []
         for n, speaker in enumerate(self._speakers):
-            line = Text(f" {wording.printable(speaker):<8.8} ", style="bold")
+            width = self._widths[0]
+            line = Text(f" {wording.printable(speaker):<{width}.{width}} ", style="bold")
             if self.levels_dbfs is not None and n < len(self.levels_dbfs):
                 line.append(f"{meter(self.levels_dbfs[n])} ", style="green")
             if speaker in self._speaking:

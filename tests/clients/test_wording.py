@@ -34,8 +34,8 @@ def test_the_strongest_slot_is_the_reason() -> None:
     ("utterance", "modality", "said"),
     [
         (3, "acoustic", "Ann's voice spoke"),
-        (1, "lexical", "Ann's words 2 earlier spoke"),
-        (0, "facial", "Ann's face 3 earlier spoke"),
+        (1, "lexical", "Ann's words 2 utterances earlier spoke"),
+        (0, "facial", "Ann's face 3 utterances earlier spoke"),
     ],
 )
 def test_where_and_what_is_said(utterance: int, modality: str, said: str) -> None:
