@@ -124,6 +124,16 @@ async def stream(
     return started, client.heard, ended
 
 
+async def settled(server: LiveServer) -> bool:
+    """Whether the server forgets all sessions, given turns to notice who is gone."""
+    async with httpx.AsyncClient() as http:
+        for _ in range(500):
+            await http.get(f"{server.url}/healthz")
+            if not server.metric("emotrace_sessions"):
+                return True
+    return False
+
+
 def demo_pcm(seconds: float | None = None, channel: int | None = None) -> tuple[AudioFormat, bytes]:
     """The demo dialogue as s16le: its first seconds, all channels or one."""
     samples, rate = soundfile.read(DEMO, dtype="int16", always_2d=True)
@@ -159,8 +169,7 @@ def close_to(one: Any, other: Any, tolerance: float = 1e-4) -> bool:
     """Equal, but for numbers: probabilities may differ by 1e-5, logits and costs by tenfold."""
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(
-            close_to(one[key], other[key], 1e-5 if key == "posterior" else tolerance)
-            for key in one
+            close_to(one[key], other[key], 1e-5 if key == "posterior" else tolerance) for key in one
         )
     if isinstance(one, list) and isinstance(other, list):
         pairs = zip(one, other, strict=False)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 USAGE_ERROR = 2  # what the command-line parser exits with
 BACKLOG = 2_048
+SEND_BUFFER_BYTES = 256 * 1024
 USER_TIMEOUT_MS = 10_000  # then the kernel gives up a peer that acknowledges nothing
 
 # \b keeps the lines that follow it as they are.
@@ -121,6 +122,8 @@ def listen(settings: Settings) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        # The kernel would hold megabytes for a client that does not read.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         if hasattr(socket, "TCP_USER_TIMEOUT"):  # connections inherit it from the listening socket
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
         listener.bind(address)

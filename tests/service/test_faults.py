@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from live import LiveServer, demo_pcm, live_server, pieces, silence, stream, talk
+from live import LiveServer, demo_pcm, live_server, pieces, settled, silence, stream, talk
 
 from emotrace_protocol.messages import (
     AudioEncoding,
@@ -223,3 +223,22 @@ async def test_a_prohibited_purpose_is_refused_for_files_too(server: LiveServer)
             data={"start": '{"purpose": "insurance"}'},
         )
     assert answer.status_code == 415  # no sound file at all comes first
+
+
+async def test_clients_that_come_and_vanish_leave_no_socket_and_no_session(toy: Path) -> None:
+    audio, pcm = demo_pcm(3.5)
+    start = SessionStart(audio=audio)
+    with live_server(toy) as server:
+        before = open_descriptors()
+        for n in range(60):
+            async with talk(server) as client:
+                if n % 3:
+                    await client.say(start, *pieces(pcm)[: n % 3])
+                    await client.until("session.started")
+                client.socket.transport.abort()
+        assert await settled(server)
+        assert open_descriptors() <= before
+
+
+def open_descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
