@@ -141,14 +141,18 @@ def test_offline_arguments_that_do_not_fit() -> None:
     with pytest.raises(ValueError, match="a second pass has no lag"):
         decode_dialogue("ABA", scores, DecoderConfig(p0=0.4, lag=2), passes=2)
     with pytest.raises(ValueError, match="temperature"):
-        log_softmax(scores, 0.0)
+        DecoderConfig(p0=0.4, temperature=0.0)
 
 
 def test_a_flatter_classifier_leaves_more_to_the_prior() -> None:
     logits = np.array([[3.0, 0.0], [0.0, 3.0], [3.0, 0.0]])
-    config = DecoderConfig(p0=0.1, lag=None)
-    assert decode_dialogue("AAA", log_softmax(logits), config).labels == (0, 0, 0)
-    assert decode_dialogue("AAA", log_softmax(logits, 0.25), config).labels == (0, 1, 0)
+    scores = log_softmax(logits)
+    flat, sharp = DecoderConfig(p0=0.1), DecoderConfig(p0=0.1, temperature=0.25)
+    assert decode_dialogue("AAA", scores, flat).labels == (0, 0, 0)
+    assert decode_dialogue("AAA", scores, sharp).labels == (0, 1, 0)
+    np.testing.assert_array_equal(
+        decode_dialogue("AAA", scores, sharp).cost, decode_dialogue("AAA", scores * 4, flat).cost
+    )
 
 
 BEAM_STATE = advanced(EmotionDecoder(2, DecoderConfig(p0=0.4, beam=2)), ["A", "B"]).state()

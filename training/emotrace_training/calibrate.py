@@ -1,8 +1,8 @@
 """`calibrate`: temperatures by modality, the doubt threshold and the decoder's settings, on dev.
 
 p0 comes from the reference labels of the training dialogues, all of them, as in the original
-(models.md 3.2). Temperatures minimise the negative log-likelihood of dev; alpha is the value on
-dev at which the decoder's labels are best. Test is not touched.
+(Yeh et al., ICASSP 2020). Temperatures minimise the negative log-likelihood of dev; the decoder's
+concentration and temperature are those at which its labels are best on dev. Test is not touched.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from itertools import product
 from pathlib import Path
 from typing import Annotated
 
@@ -35,7 +36,8 @@ from emotrace_training.metrics import (
 from emotrace_training.windows import Windows
 
 CALIBRATION = "calibration.json"
-ALPHAS = (0.5, 1.0, 2.0, 4.0)
+ALPHAS = (0.5, 1.0, 2.0)
+DECODER_TEMPERATURES = (1.0, 0.7, 0.5)
 BOTH = modality_key(MODALITIES)
 Posterior = NDArray[np.float64]
 
@@ -130,23 +132,26 @@ def command(
         [(turn.speaker, turn.label) for turn in dialogue.turns]
         for dialogue in read_composed(composed_file(composed, "train", 0))
     )
-    by_alpha = {}
-    for alpha in ALPHAS:
-        config = DecoderConfig(p0=p0, alpha=alpha)
+    tried: list[tuple[DecoderConfig, dict[str, float]]] = []
+    for alpha, temperature in product(ALPHAS, DECODER_TEMPERATURES):
+        config = DecoderConfig(p0=p0, alpha=alpha, temperature=temperature)
         found = [
             decoded(dialogues, posterior, config)[part.targets()]
             for posterior, (dialogues, part) in zip(posteriors, dev, strict=True)
         ]
-        by_alpha[alpha] = _scores(truth, np.concatenate(found))
-    best = max(by_alpha, key=lambda alpha: by_alpha[alpha]["uar"] + by_alpha[alpha]["accuracy"])
+        tried.append((config, _scores(truth, np.concatenate(found))))
+    best, _ = max(tried, key=lambda one: one[1]["uar"] + one[1]["accuracy"])
     report = {
         "temperatures": temperatures,
         "abstain_below": doubt_threshold(guesses, truth),
-        "decoder": asdict(DecoderConfig(p0=p0, alpha=best)),
+        "decoder": asdict(best),
         "dev": {
             "calibration": errors,
             "classifier": _scores(truth, guesses.argmax(axis=1)),
-            "decoder_by_alpha": by_alpha,
+            "decoder": [
+                {"alpha": config.alpha, "temperature": config.temperature, **scores}
+                for config, scores in tried
+            ],
         },
     }
     file = fusion / f"seed-{seed}" / CALIBRATION

@@ -80,7 +80,6 @@ def decode_scores(
     p0: dict[str, float],
     config: DecoderConfig,
     passes: int,
-    temperature: float,
 ) -> tuple[dict[str, Any], list[tuple[str, str, str, str]]]:
     """The report, and (utterance, dialogue, decoded class, classifier's class) of every turn.
 
@@ -95,7 +94,7 @@ def decode_scores(
         if dialogue.scores is None:
             continue
         settings = replace(config, p0=p0[dialogue.fold or ""])
-        log_scores = log_softmax(dialogue.scores, temperature)
+        log_scores = log_softmax(dialogue.scores)
         result = decode_dialogue(
             [turn.speaker for turn in dialogue.turns], log_scores, settings, passes
         )
@@ -188,10 +187,9 @@ def command(
             commit=commit,
             recombine=recombine,
             horizon=max(128, (lag or 0) + 1),
+            temperature=temperature,
         )
-        report, rows = decode_scores(
-            dialogues, scores.classes, probabilities, config, passes, temperature
-        )
+        report, rows = decode_scores(dialogues, scores.classes, probabilities, config, passes)
     except ValueError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from error

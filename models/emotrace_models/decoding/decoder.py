@@ -27,6 +27,8 @@ class DecoderConfig:
     the horizon allows. commit: a label given out is never contradicted later (needs a lag).
     recombine: merge hypotheses that no later turn can tell apart, which is exact and frees places
     in the beam; off reproduces the published decoder. horizon: labels kept for revision, in turns.
+    temperature: divides the log-scores, so that under 1 what is heard weighs more against the
+    prior (models.md 3.1: the scale of the scores matters; 1 is the published decoder).
     """
 
     p0: float
@@ -36,9 +38,12 @@ class DecoderConfig:
     commit: bool = False
     recombine: bool = True
     horizon: int = 128
+    temperature: float = 1.0
 
     def __post_init__(self) -> None:
         Transition(self.p0, self.alpha)  # checks both
+        if not 0.0 < self.temperature < float("inf"):
+            raise ValueError(f"a temperature is a positive number, not {self.temperature}")
         for name, value in (("beam", self.beam), ("horizon", self.horizon)):
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name} is an integer of at least 1, not {value}")
@@ -156,7 +161,7 @@ class EmotionDecoder:
                 f"a decoder of {self.classes} classes was given scores of shape {array.shape} "
                 f"and a beam of {len(beam.best.counts)} classes"
             )
-        scores: list[float] = array.tolist()
+        scores: list[float] = (array / self.config.temperature).tolist()
         if not all(isfinite(score) for score in scores):
             raise ValueError("log-scores must be finite: clip probabilities above 0 before the log")
         return scores

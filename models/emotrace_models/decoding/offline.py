@@ -28,15 +28,10 @@ class Decoded:
     ages: tuple[tuple[int, ...], ...]
 
 
-def log_softmax(logits: ArrayLike, temperature: float = 1.0) -> NDArray[np.float64]:
-    """Logits [..., class] -> log-probabilities in float64 (in float32, ties flip single turns).
-
-    Raises ValueError unless temperature > 0: it divides the logits.
-    """
-    if not 0.0 < temperature < np.inf:
-        raise ValueError(f"a temperature is a positive number, not {temperature}")
-    scaled = np.asarray(logits, dtype=np.float64) / temperature
-    shifted = scaled - scaled.max(axis=-1, keepdims=True)
+def log_softmax(logits: ArrayLike) -> NDArray[np.float64]:
+    """Logits [..., class] -> log-probabilities in float64 (in float32, ties flip single turns)."""
+    scores = np.asarray(logits, dtype=np.float64)
+    shifted = scores - scores.max(axis=-1, keepdims=True)
     return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))
 
 
