@@ -85,7 +85,9 @@ def why(final: EmotionFinal) -> str:
 def _when(utterances_ago: int) -> str:
     if utterances_ago == 0:
         return ""
-    return " one utterance earlier" if utterances_ago == 1 else f" {utterances_ago} utterances earlier"
+    return (
+        " one utterance earlier" if utterances_ago == 1 else f" {utterances_ago} utterances earlier"
+    )
 
 
 def revision(event: EmotionRevised) -> str:

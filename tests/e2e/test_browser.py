@@ -15,7 +15,7 @@ from emotrace_clients.demo import shipped
 from emotrace_clients.turns import read_turns
 
 HOSTILE = "<img src=x onerror=document.title='owned'>"
-MICROPHONE_S = 9.0  # of the demo: two turns of Ann's, on the left channel
+MICROPHONE_S = 9.0  # of the demo: Ann, Ben, Ann
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def server(toy: Path) -> Iterator[LiveServer]:
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     folder = tmp_path_factory.mktemp("browser")
     samples, rate = soundfile.read(shipped.AUDIO, dtype="int16", frames=int(MICROPHONE_S * 16_000))
-    soundfile.write(folder / "voice.wav", samples[:, 0], rate)
+    soundfile.write(folder / "voice.wav", samples, rate)
     capture = f"--use-file-for-fake-audio-capture={folder / 'voice.wav'}%noloop"
     with chromium(folder / "profile", capture) as page:
         yield page
@@ -96,17 +96,19 @@ def test_the_microphone_is_heard_and_hostile_names_stay_text(page: Page) -> None
     assert page.complaints == []
 
 
-def test_names_that_do_not_fit_are_said_and_the_page_goes_on(page: Page) -> None:
+def test_a_stereo_microphone_is_two_speakers_and_names_must_fit(page: Page) -> None:
     page.evaluate('document.getElementById("speakers").value = "Ann, Ben"')
     page.click("#start-microphone")
     page.wait_for("!document.getElementById('problem').hidden")
     assert page.texts("#problem")[0].startswith("The settings name 2 speakers")
-    page.evaluate('document.getElementById("speakers").value = "Ann"')
+    page.click("#stereo")
     page.click("#start-microphone")
-    page.wait_for("document.querySelectorAll('.card').length >= 1")
+    page.wait_for("document.querySelectorAll('.card .estimate .emotion').length >= 2")
     assert page.evaluate("document.getElementById('problem').hidden")
     page.click("#stop")
     page.wait_for(ENDED)
+    assert page.texts(".card .speaker")[:2] == ["Ann", "Ben"]
+    assert page.complaints == []
 
 
 def test_a_server_that_is_gone_is_said_in_a_sentence(browser: Page, toy: Path) -> None:

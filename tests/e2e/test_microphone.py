@@ -1,0 +1,141 @@
+"""`emotrace listen` at a virtual microphone hears what `emotrace stream` reads from the file.
+
+PulseAudio plays the demo into a sink without a loudspeaker; the sink's monitor is the microphone,
+through ALSA and PortAudio as with a real one.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from live import LiveServer, live_server
+
+from emotrace_clients.demo import shipped
+from emotrace_clients.microphone import NO_DEVICE, NO_DRIVER, NO_PACKAGE
+from emotrace_models.bundle import bundle_path
+from emotrace_protocol import Event, decode_event
+from emotrace_protocol.events import EmotionFinal, SessionEnded
+
+NEEDED = "needs PulseAudio, PortAudio and ALSA's PulseAudio plug-in (make system-deps)"
+SLACK_MS = 250  # a frame of 32 ms each way, and the buffers of three programs
+CLEAR_LEAD = 0.3
+ALSA = "</usr/share/alsa/alsa.conf>\npcm.!default { type pulse }\nctl.!default { type pulse }\n"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[LiveServer]:
+    with live_server(bundle_path("default"), audio_queue_ms=10_000) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def room() -> Iterator[dict[str, str]]:
+    """The environment of programs that shall hear and play in the virtual room."""
+    if shutil.which("pulseaudio") is None or shutil.which("paplay") is None:
+        pytest.skip(NEEDED)
+    folder = Path(tempfile.mkdtemp(prefix="room"))  # a socket's path must be short
+    (folder / "asound.conf").write_text(ALSA)
+    environment = {
+        **os.environ,
+        "HOME": str(folder),
+        "XDG_RUNTIME_DIR": str(folder),
+        "PULSE_SERVER": f"unix:{folder / 'native'}",
+        "ALSA_CONFIG_PATH": str(folder / "asound.conf"),
+    }
+    quietly = {"env": environment, "capture_output": True, "timeout": 60}
+    subprocess.run(  # returns when the daemon is ready
+        [
+            *("pulseaudio", "-n", "--daemonize=yes", "--exit-idle-time=-1", "--disable-shm=yes"),
+            *("-L", f"module-native-protocol-unix socket={folder / 'native'} auth-anonymous=1"),
+            *("-L", "module-null-sink sink_name=room rate=16000 channels=2 format=s16le"),
+        ],
+        check=True,
+        **quietly,  # type: ignore[call-overload]
+    )
+    try:
+        yield environment
+    finally:
+        subprocess.run(["pactl", "exit"], check=True, **quietly)  # type: ignore[call-overload]
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def emotrace(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "emotrace_clients", *arguments]
+
+
+@pytest.fixture(scope="module")
+def microphone(room: dict[str, str]) -> dict[str, str]:
+    """The room, once it is certain that its microphone can be opened."""
+    listed = subprocess.run(
+        emotrace("listen", "--list-devices"), env=room, capture_output=True, text=True, timeout=60
+    )
+    if any(reason in listed.stderr for reason in (NO_DEVICE, NO_DRIVER, NO_PACKAGE)):
+        pytest.skip(NEEDED)
+    assert "default" in listed.stdout, listed.stderr
+    return room
+
+
+def test_the_microphone_gives_the_utterances_of_the_file(
+    server: LiveServer, microphone: dict[str, str]
+) -> None:
+    shape = ("--json", "--url", server.stream_url, "--speakers", "Ann,Ben")
+    listening = subprocess.Popen(
+        emotrace("listen", *shape),
+        env=microphone,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert listening.stdout is not None
+    heard: list[Event] = [decode_event(listening.stdout.readline())]
+    assert heard[0].type == "session.started"
+    subprocess.run(
+        ["paplay", "--device=room", str(shipped.AUDIO)], env=microphone, check=True, timeout=120
+    )
+    listening.send_signal(signal.SIGINT)
+    rest, faults = listening.communicate(timeout=60)
+    assert (listening.returncode, faults) == (0, "")
+    heard += [decode_event(line) for line in rest.splitlines()]
+    read = subprocess.run(
+        emotrace("stream", str(shipped.AUDIO), "--fast", *shape),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    compare(finals_of(heard), finals_of([decode_event(line) for line in read.stdout.splitlines()]))
+    ended = heard[-1]
+    assert isinstance(ended, SessionEnded)
+    assert ended.reason == "client"
+    assert ended.totals.failed == 0
+
+
+def finals_of(events: list[Event]) -> list[EmotionFinal]:
+    return [event for event in events if isinstance(event, EmotionFinal)]
+
+
+def compare(heard: list[EmotionFinal], read: list[EmotionFinal]) -> None:
+    """Same speakers, times and labels; the session began a moment before the sound did.
+
+    Utterances begin and end some frames apart, so a label that was nearly a tie may differ.
+    """
+    assert [final.speaker for final in heard] == [final.speaker for final in read]
+    assert len(read) == 10
+    began = sorted(h.start_ms - r.start_ms for h, r in zip(heard, read, strict=True))[5]
+    clear = 0
+    for h, r in zip(heard, read, strict=True):
+        assert abs(h.start_ms - began - r.start_ms) <= SLACK_MS
+        assert abs(h.end_ms - began - r.end_ms) <= SLACK_MS
+        first, second = sorted(r.posterior.values())[:-3:-1]
+        if first - second > CLEAR_LEAD:
+            clear += 1
+            assert h.label == r.label
+    assert clear >= 6
