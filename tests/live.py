@@ -119,6 +119,7 @@ async def stream(
         started = await client.until("session.started")
         await client.say(*chunks, SessionEnd())
         ended = await client.until("session.ended")
+        await client.closed()
     assert isinstance(started, SessionStarted)
     assert isinstance(ended, SessionEnded)
     return started, client.heard, ended

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import sys
 from pathlib import Path
@@ -103,7 +104,15 @@ def run(settings: Settings) -> None:
         from emotrace_service.server import GracefulServer, uvicorn_config
 
         url = f"http://{_url_host(settings.host)}:{address[1]}/"
-        app = create_app(settings, on_ready=lambda serving: tell(serving, url))
+
+        def on_ready(serving: Serving) -> None:
+            # A full search for garbage stops every thread for 0.1 s, most of it in libraries that
+            # stay for good: leave those out of it.
+            gc.collect()
+            gc.freeze()
+            tell(serving, url)
+
+        app = create_app(settings, on_ready=on_ready)
         GracefulServer(uvicorn_config(app), app.state.serving).run(sockets=[listener])
 
 
