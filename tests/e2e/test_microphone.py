@@ -84,7 +84,7 @@ def microphone(room: dict[str, str]) -> dict[str, str]:
 
 
 def test_the_microphone_gives_the_utterances_of_the_file(
-    server: LiveServer, microphone: dict[str, str]
+    microphone: dict[str, str], server: LiveServer
 ) -> None:
     shape = ("--json", "--url", server.stream_url, "--speakers", "Ann,Ben")
     listening = subprocess.Popen(
