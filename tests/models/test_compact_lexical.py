@@ -18,6 +18,7 @@ from emotrace_models.encoders.compact_lexical import (
     CompactLexicalConfig,
     padded,
 )
+from emotrace_models.encoders.prototypes import class_prototypes
 from emotrace_models.types import Transcript, Utterance
 
 WORDS = ["I am so happy for you", "leave me alone", "it's all my fault", "what?"]
@@ -75,6 +76,17 @@ def test_padding_changes_nothing(encoder: CompactLexical) -> None:
         torch.testing.assert_close(encoder(longer), encoder(ids), atol=1e-5, rtol=0)
 
 
+def test_vectors_lie_in_the_frame_of_the_prototypes(encoder: CompactLexical) -> None:
+    ((vector, _),) = encoder.encode([said(WORDS[0])])
+    frame = class_prototypes(128).numpy()
+    assert vector is not None
+    np.testing.assert_allclose(vector @ frame.T @ frame, vector, atol=1e-5)
+    with torch.inference_mode():
+        raw = encoder(padded([encoder.tokenize(WORDS[0])])).numpy()[0]
+    assert (raw @ frame.T).argmax() == (vector @ frame.T).argmax(), "the nearest one stays"
+    assert np.abs(raw - vector).max() > 1e-2
+
+
 def test_words_matter(encoder: CompactLexical) -> None:
     first, second = (encoder.encode([said(text)])[0][0] for text in WORDS[:2])
     assert first is not None
@@ -126,8 +138,10 @@ def test_refuses_what_it_cannot_use() -> None:
         CompactLexical(config, {TOKENIZER: b"{}"})
     with pytest.raises(ValueError, match="more than the vocabulary of 100"):
         CompactLexical(CompactLexicalConfig(vocabulary=100), {TOKENIZER: tokenizer_json()})
-    with pytest.raises(ValueError, match="no multiple of heads"):
+    with pytest.raises(ValueError, match="no multiple of 8"):
         CompactLexicalConfig(width=130)
+    with pytest.raises(ValueError, match="no multiple of heads"):
+        CompactLexicalConfig(width=128, heads=5)
     with pytest.raises(ValueError, match="must be odd"):
         CompactLexicalConfig(kernel=2)
     with pytest.raises(ValueError, match="must be positive"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ import torch
 
 from emotrace_models.bundle import Bundle
 from emotrace_models.decoding import DecoderConfig, estimate_p0
+from emotrace_models.encoders import CompactAcoustic, CompactAcousticConfig
+from emotrace_models.encoders.prototypes import class_prototypes
 from emotrace_models.fusion import GatedxLSTM, GatedxLSTMConfig
 from emotrace_models.predictor import Predictor
 from emotrace_models.types import Modality
@@ -23,10 +26,11 @@ from emotrace_training.calibrate import (
     softmax,
 )
 from emotrace_training.compose import composed_file, read_composed
-from emotrace_training.evaluate_dialogues import pass_through
+from emotrace_training.evaluate_dialogues import pass_through, utterance
 from emotrace_training.fusion import MODALITIES, clip_windows, load_fusion, load_windows
 from emotrace_training.fusion_fitting import (
     FusionRecipe,
+    aims_of,
     class_weights,
     fit,
     hidden,
@@ -41,6 +45,9 @@ A, L = Modality.ACOUSTIC, Modality.LEXICAL
 CONFIG = GatedxLSTMConfig(
     MODALITIES, 2, 8, steps=2, width=8, blocks=1, heads=2, share="modality", missing="mask"
 )
+
+
+PROTOTYPES = class_prototypes(8)[:2]
 
 
 def turn(speaker: str, label: int, *modalities: Modality, value: float = 1.0) -> HeardTurn:
@@ -142,8 +149,9 @@ def test_a_fit_learns_and_keeps_its_best_epoch() -> None:
         kept.append({name: t.clone() for name, t in candidate.state_dict().items()})
         return next(verdicts)
 
-    recipe = FusionRecipe(epochs=3, batch=16, rate=1e-2)
-    fitted, history = fit(model, [(part, class_weights(part.labels, 2, 0.5))], recipe, 0, judge)
+    recipe = FusionRecipe(epochs=3, batch=16, rate=1e-2, teacher=0)
+    parts = [(part, class_weights(part.labels, 2, 0.5))]
+    fitted, history = fit(model, parts, recipe, 0, PROTOTYPES, judge)
     assert history == [0.1, 0.9, 0.3]
     for name, tensor in fitted.state_dict().items():
         assert torch.equal(tensor, kept[1][name])
@@ -151,6 +159,24 @@ def test_a_fit_learns_and_keeps_its_best_epoch() -> None:
     for keep in (None, only(A, MODALITIES, True), only(L, MODALITIES, False)):
         found = logits_of(fitted, fresh, fresh.targets(), keep).argmax(axis=1)
         assert (found == fresh.labels[fresh.targets()]).mean() > 0.9
+
+
+def test_without_words_the_acoustic_tower_is_the_teacher() -> None:
+    part = windows([[turn("a", 1, A), turn("b", 1, A, L)]], MODALITIES, 8)
+    part.vectors[:, 0] = PROTOTYPES[0].numpy()
+    recipe = FusionRecipe(smoothing=0.1, teacher=4.0)
+    vectors, valid, labels = part.gather(np.array([0, 1]))
+    aims = aims_of(vectors, valid, labels, MODALITIES, PROTOTYPES, recipe)
+    taught = torch.tensor([4.0, 0.0]).softmax(0)
+    torch.testing.assert_close(aims, torch.stack([taught, torch.tensor([0.05, 0.95])]))
+    keep = only(L, MODALITIES, alone=True)
+    vectors, valid, labels = part.gather(np.array([1]), keep)
+    aims = aims_of(vectors, valid, labels, MODALITIES, PROTOTYPES, recipe)
+    torch.testing.assert_close(aims, torch.tensor([[0.05, 0.95]]))
+    untaught = replace(recipe, teacher=0.0)
+    vectors, valid, labels = part.gather(np.array([0]))
+    aims = aims_of(vectors, valid, labels, MODALITIES, PROTOTYPES, untaught)
+    torch.testing.assert_close(aims, torch.tensor([[0.05, 0.95]]))
 
 
 def test_golden_section_finds_the_minimum() -> None:
@@ -181,21 +207,34 @@ def test_clips_are_dialogues_of_one(runs) -> None:
 
 
 def test_vectors_come_from_towers_that_never_heard_the_actor(runs) -> None:
+    """And are those of the encoder that serves, were it made of that one tower."""
     clips = read_manifest(runs.manifest)
     listener = load_listener(runs.acoustic, clips, 1)
     with np.load(runs.acoustic / "oof.npz") as table:
         fold = dict(zip(table["speaker"].tolist(), table["fold"].tolist(), strict=True))
-        first = dict(zip(table["file"].tolist(), table["vector"], strict=True))
+        files = set(table["file"].tolist())
     speaker = {clip.file: clip.speaker for clip in clips}
-    assert listener.fold == {file: fold[speaker[file]] for file in first}
+    assert listener.fold == {file: fold[speaker[file]] for file in files}
+    config = CompactAcousticConfig(**json.loads((runs.acoustic / "config.json").read_text()))
     dialogues = read_composed(composed_file(runs.composed, "dev", 0))
-    sounds = listener.hear(dialogues)
-    for dialogue, found in zip(dialogues, sounds, strict=True):
-        assert [v is None for v in found] == [t.clip is None for t in dialogue.turns]
+    for dialogue, found in zip(dialogues, listener.hear(dialogues), strict=True):
+        states = {}
+        for turn_, vector in zip(dialogue.turns, found, strict=True):
+            assert (vector is None) == (turn_.clip is None)
+            if turn_.clip is None:
+                continue
+            tower = listener.fold[turn_.clip]
+            encoder = CompactAcoustic(replace(config, members=1)).eval()
+            encoder.prior.copy_(listener.prior)
+            encoder.members[0].load_state_dict(listener.towers[tower].state_dict())
+            said = utterance(0, turn_.text, turn_.speaker, turn_.clip)
+            state = states.get(turn_.speaker, encoder.start())
+            ((expected, states[turn_.speaker]),) = encoder.encode([(state, said)])
+            # The bank keeps frames as float16.
+            np.testing.assert_allclose(vector, expected, atol=2e-2)
 
 
-def test_dev_windows_are_what_a_predictor_hears(runs) -> None:
-    """With one tower in the ensemble, arrays and Predictor must agree turn by turn."""
+def test_windows_and_predictor_give_the_same_logits(runs) -> None:
     bundle = Bundle.load(runs.bundle)
     dialogues = read_composed(composed_file(runs.composed, "dev", 0))
     part = load_windows(runs.fusion / "dev-0.npz")

@@ -21,6 +21,7 @@ import typer
 from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
+from emotrace_models.encoders.prototypes import EMOTIONS, class_prototypes, in_frame
 from emotrace_models.fusion import FusionModel, GatedxLSTM, GatedxLSTMConfig
 from emotrace_models.labels import SCHEMES
 from emotrace_models.types import FloatArray, Modality
@@ -74,7 +75,7 @@ def clip_windows(file: Path, split: ClipSplit) -> tuple[Windows, FloatArray]:
     with np.load(file) as table:
         chosen = np.flatnonzero(table["split"] == split)
         corpora, emotions = table["corpus"][chosen], table["emotion"][chosen]
-        vectors = table["vector"][chosen]
+        vectors = in_frame(torch.from_numpy(table["vector"][chosen])).numpy()
     turns = [
         [HeardTurn("speaker", {Modality.ACOUSTIC: vector}, class_of(str(emotion)))]
         for vector, emotion in zip(vectors, emotions, strict=True)
@@ -94,7 +95,7 @@ def command(
     draws: Annotated[int, typer.Option(min=1, help="training sets of `compose` used")] = 2,
     seeds: Annotated[int, typer.Option(min=1, help="models fitted, one a seed")] = 3,
     seed: Annotated[int, typer.Option(help="the first of them")] = 0,
-    epochs: Annotated[int, typer.Option(min=1)] = 8,
+    epochs: Annotated[int, typer.Option(min=1)] = 5,
     balance: Annotated[float, typer.Option(help="0 plain loss, 1 balanced classes")] = 0.5,
     clips: Annotated[float, typer.Option(help="weight of single clips in the loss")] = 1.0,
     threads: Annotated[int, typer.Option(min=1, help="processor threads")] = 1,
@@ -209,7 +210,9 @@ def _fit(
             bar.total = steps
             bar.update(step - bar.n)
 
-        return fit(model, parts, recipe, seed, judge, show)
+        rows = [EMOTIONS.index(name) for name in LABELS.names]
+        prototypes = class_prototypes(model.config.embedding)[rows]
+        return fit(model, parts, recipe, seed, prototypes, judge, show)
 
 
 def _out_of_fold(

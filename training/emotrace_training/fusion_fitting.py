@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.nn import functional as F
 
 from emotrace_models.fusion import FusionModel
@@ -28,9 +29,12 @@ class FusionRecipe:
 
     balance: exponent of the inverse class frequency in the loss of composed dialogues.
     clips: weight of a single clip's loss, relative to a composed turn's.
+    teacher: sharpness of what the acoustic tower says by itself (cosines to the prototypes), which
+    is what the model learns where there are no words; 0: it learns the labels there too. Labels
+    would teach it the errors that each tower makes about the few actors that it has not heard.
     """
 
-    epochs: int = 8
+    epochs: int = 5
     batch: int = 128
     rate: float = 1e-3
     decay: float = 1e-4
@@ -41,6 +45,7 @@ class FusionRecipe:
     only_lexical: float = 0.15
     alone: float = 0.2
     gap: float = 0.1
+    teacher: float = 6.0
 
 
 def class_weights(labels: NDArray[np.int64], classes: int, exponent: float) -> FloatArray:
@@ -56,12 +61,14 @@ def fit(
     draws: Sequence[tuple[Windows, FloatArray]],
     recipe: FusionRecipe,
     seed: int,
+    prototypes: Tensor,
     judge: Callable[[FusionModel], float],
     progress: Progress = lambda step, steps: None,
 ) -> tuple[FusionModel, list[float]]:
     """`model` with the weights of its best epoch, and what `judge` said of each epoch.
 
     draws: windows and the loss weight of each turn; one draw an epoch, in turn.
+    prototypes: [class, embedding], of the classes in order.
     """
     torch.manual_seed(seed)
     generator = np.random.default_rng(seed)
@@ -80,12 +87,8 @@ def fit(
             turns = targets[start : start + recipe.batch]
             keep = hidden(part, turns, recipe, generator)
             vectors, valid, labels = part.gather(turns, keep)
-            losses = F.cross_entropy(
-                model(vectors, valid).logits,
-                labels,
-                reduction="none",
-                label_smoothing=recipe.smoothing,
-            )
+            aims = aims_of(vectors, valid, labels, part.modalities, prototypes, recipe)
+            losses = F.cross_entropy(model(vectors, valid).logits, aims, reduction="none")
             loss = (losses * torch.from_numpy(weights[turns])).mean()
             optimiser.zero_grad()
             torch.autograd.backward(loss)
@@ -99,6 +102,26 @@ def fit(
             best = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     model.load_state_dict(best)
     return model.eval(), history
+
+
+def aims_of(
+    vectors: Tensor,
+    valid: Tensor,
+    labels: Tensor,
+    modalities: Sequence[Modality],
+    prototypes: Tensor,
+    recipe: FusionRecipe,
+) -> Tensor:
+    """What the model should say [turn, class]: the label, smoothed; where there are no words at
+    all, what the acoustic tower says by itself."""
+    count = len(prototypes)
+    aims = F.one_hot(labels, count) * (1 - recipe.smoothing) + recipe.smoothing / count
+    if recipe.teacher:
+        wordless = ~valid[:, list(modalities).index(Modality.LEXICAL) :: len(modalities)].any(dim=1)
+        sound = vectors[:, list(modalities).index(Modality.ACOUSTIC)]
+        taught = (recipe.teacher * sound @ prototypes.T).softmax(dim=1)
+        aims = torch.where(wordless[:, None], taught, aims)
+    return aims
 
 
 def hidden(

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from emotrace_models.encoders.acoustic_tower import AcousticTower
 from emotrace_models.encoders.compact_acoustic import CompactAcousticConfig, collate
+from emotrace_models.encoders.prototypes import in_frame
 from emotrace_models.encoders.running_statistics import KEPT, views
 from emotrace_models.types import FloatArray
 from emotrace_training.acoustic_bank import Bank, build_bank
@@ -54,7 +55,7 @@ class Listener:
             for start in range(0, len(jobs), BATCH):
                 batch = jobs[start : start + BATCH]
                 vectors = self.towers[tower](*collate([self._input(job) for job in batch]))
-                for job, vector in zip(batch, vectors.float().numpy(), strict=True):
+                for job, vector in zip(batch, in_frame(vectors).numpy(), strict=True):
                     found[job.dialogue][job.turn] = vector
                 progress(len(batch))
         return found

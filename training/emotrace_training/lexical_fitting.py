@@ -22,7 +22,7 @@ from emotrace_models.encoders.compact_lexical import (
     CompactLexicalConfig,
     padded,
 )
-from emotrace_models.encoders.prototypes import EMOTIONS, class_prototypes
+from emotrace_models.encoders.prototypes import EMOTIONS, class_prototypes, in_frame
 
 # What ends a step of fitting is told: steps done, steps in all.
 Progress = Callable[[int, int], None]
@@ -147,13 +147,13 @@ def fit(
 
 @torch.inference_mode()
 def embed(model: CompactLexical, texts: Sequence[str], batch: int = 256) -> NDArray[np.float32]:
-    """texts -> unit vectors [text, width]; zeros where there is nothing to read."""
+    """texts -> vectors [text, width], as `encode` gives them; zeros where there are no words."""
     vectors = np.zeros((len(texts), model.width), dtype=np.float32)
     tokens = {i: ids for i, text in enumerate(texts) if (ids := model.tokenize(text))}
     order = sorted(tokens, key=lambda i: len(tokens[i]))
     for start in range(0, len(order), batch):
         chunk = order[start : start + batch]
-        vectors[chunk] = model(padded([tokens[i] for i in chunk])).numpy()
+        vectors[chunk] = in_frame(model(padded([tokens[i] for i in chunk]))).numpy()
     return vectors
 
 

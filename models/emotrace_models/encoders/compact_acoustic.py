@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from emotrace_models.encoders.acoustic_tower import AcousticTower, TowerConfig
 from emotrace_models.encoders.base import Encoder, SpeakerState
+from emotrace_models.encoders.prototypes import in_frame
 from emotrace_models.encoders.running_statistics import KEPT, RunningStatistics, moments, views
 from emotrace_models.encoders.spectral import analyse
 from emotrace_models.registry import register
@@ -89,7 +90,8 @@ class CompactAcoustic(Encoder):
             if utterance.samples is not None
         ]
         if heard:
-            vectors = self(*collate([(bands, contours) for _, bands, contours, _ in heard]))
+            inputs = collate([(bands, contours) for _, bands, contours, _ in heard])
+            vectors = in_frame(self(*inputs))
             for row, (i, _, _, state) in enumerate(heard):
                 results[i] = (vectors[row].numpy().copy(), state)
         return results

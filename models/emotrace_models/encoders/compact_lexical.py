@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from emotrace_models.encoders.base import Encoder, SpeakerState
+from emotrace_models.encoders.prototypes import in_frame
 from emotrace_models.registry import register
 from emotrace_models.types import FloatArray, Modality, Utterance
 
@@ -40,6 +41,8 @@ class CompactLexicalConfig:
     dropout: float = 0.3
 
     def __post_init__(self) -> None:
+        if self.width % 8:
+            raise ValueError(f"width {self.width} is no multiple of 8, as the prototypes need")
         if self.width % self.heads:
             raise ValueError(f"width {self.width} is no multiple of heads {self.heads}")
         if self.kernel % 2 == 0:
@@ -117,7 +120,7 @@ class CompactLexical(Encoder):
             and (ids := self.tokenize(utterance.transcript.text))
         }
         if tokens:
-            vectors = self(padded(list(tokens.values()))).numpy()
+            vectors = in_frame(self(padded(list(tokens.values())))).numpy()
             for row, i in enumerate(tokens):
                 results[i] = (vectors[row].copy(), items[i][0])
         return results
@@ -185,7 +188,7 @@ class TransformerLayer(nn.Module):
 
 
 def padded(rows: Sequence[Sequence[int]], multiple: int = 1) -> Tensor:
-    """Rows of subword ids -> ids [batch, token], PAD on the right up to a multiple of `multiple`."""
+    """Rows of subword ids -> ids [batch, token], PAD on the right to a multiple of `multiple`."""
     length = -(-max(len(row) for row in rows) // multiple) * multiple
     return torch.tensor([[*row, *[PAD] * (length - len(row))] for row in rows], dtype=torch.int64)
 

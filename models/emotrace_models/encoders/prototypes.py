@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 EMOTIONS = (
     "anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise", "boredom",
@@ -40,3 +41,14 @@ def class_prototypes(width: int) -> Tensor:
         rows = torch.cat([torch.cat([rows, rows], 1), torch.cat([rows, -rows], 1)], 0)
     scale: float = width**-0.5
     return rows.repeat(1, width // size) * scale
+
+
+def in_frame(vectors: Tensor) -> Tensor:
+    """The part of vectors [..., width] that lies in the frame, at unit length.
+
+    Towers that were fitted apart agree in the frame alone: outside it each has directions of its
+    own, which would mean nothing to a fusion model that was fitted beside another tower. Nearest
+    prototypes stay what they are. Raises ValueError where width is no multiple of 8.
+    """
+    frame = class_prototypes(vectors.shape[-1])
+    return F.normalize(vectors @ frame.T @ frame, dim=-1)
