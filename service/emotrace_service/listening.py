@@ -150,8 +150,8 @@ class Listener:
             self._pressed = True
             await self._notices.warn(
                 WarningCode.BACKPRESSURE,
-                f"{self._inlet.queued_ms:.0f} ms of audio wait; at "
-                f"{self._settings.audio_queue_ms} ms the session ends. Send at the pace of time.",
+                f"{self._inlet.queued_ms:.0f} ms of audio wait. Audio that comes faster than time "
+                f"is refused at {self._settings.audio_queue_ms} ms.",
             )
 
 

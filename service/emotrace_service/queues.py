@@ -20,6 +20,8 @@ from emotrace_protocol.order import ServerConversation
 from emotrace_service.metrics import Metrics
 
 MAX_QUEUED_MESSAGES = 4_096
+MAX_QUEUED_BYTES = 4 * 1024 * 1024
+RETRY_AFTER_MS = 10_000
 JOINED_MS = 250
 MAX_WAITING_EVENTS = 512
 MAX_WAITING_CHARACTERS = 256 * 1024
@@ -57,13 +59,20 @@ Incoming = Audio | Said | Finish
 
 
 class Inlet:
-    """Bounded in milliseconds of audio. Holds nothing more once a Finish is in it."""
+    """Bounded in milliseconds of audio. Holds nothing more once a Finish is in it.
+
+    Where a client sends at the pace of time and the server is behind, it is not the client that is
+    refused: more may wait then, up to a number of bytes.
+    """
 
     def __init__(self, bytes_per_second: int, limit_ms: int) -> None:
         self._bytes_per_second = bytes_per_second
         self._limit_ms = limit_ms
+        self._max_bytes = max(MAX_QUEUED_BYTES, bytes_per_second * limit_ms // 1_000)
         self._items: deque[Incoming] = deque()
         self._bytes = 0
+        self._ahead_ms = 0.0  # how far the audio runs before time
+        self._last_arrival = 0.0
         self._ready = asyncio.Event()
         self._finish: Finish | None = None
 
@@ -81,7 +90,7 @@ class Inlet:
         return self._finish
 
     def put(self, item: Incoming) -> None:
-        """Raises ProtocolError (rate_limited) where it does not fit; what is in it stays."""
+        """Raises ProtocolError where it does not fit; what is in it stays."""
         if self._finish is not None:
             return
         if isinstance(item, Finish):
@@ -91,17 +100,31 @@ class Inlet:
                 ErrorCode.RATE_LIMITED, f"{MAX_QUEUED_MESSAGES} messages waited already."
             )
         elif isinstance(item, Audio):
-            length_ms = item.size * 1_000 / self._bytes_per_second
-            if self.queued_ms + length_ms > self._limit_ms:
-                raise ProtocolError(
-                    ErrorCode.RATE_LIMITED,
-                    f"{self.queued_ms:.0f} ms of audio waited, and {length_ms:.0f} ms more came; "
-                    f"the limit is {self._limit_ms} ms.",
-                    retry_after_ms=int(self.queued_ms),
-                )
+            self._check_room(item)
             self._bytes += item.size
         self._items.append(item)
         self._ready.set()
+
+    def _check_room(self, item: Audio) -> None:
+        length_ms = item.size * 1_000 / self._bytes_per_second
+        passed_ms = (item.arrival - self._last_arrival) * 1_000
+        self._ahead_ms = max(0.0, self._ahead_ms - passed_ms) + length_ms
+        self._last_arrival = item.arrival
+        if self.queued_ms + length_ms <= self._limit_ms:
+            return
+        if self._ahead_ms > self._limit_ms:
+            raise ProtocolError(
+                ErrorCode.RATE_LIMITED,
+                f"{self.queued_ms:.0f} ms of audio waited, and {length_ms:.0f} ms more came faster "
+                f"than time; the limit is {self._limit_ms} ms.",
+                retry_after_ms=int(self.queued_ms),
+            )
+        if self._bytes + item.size > self._max_bytes:
+            raise ProtocolError(
+                ErrorCode.CAPACITY,
+                f"The server is {self.queued_ms / 1_000:.0f} s behind.",
+                retry_after_ms=RETRY_AFTER_MS,
+            )
 
     async def get(self) -> Incoming:
         while not self._items:

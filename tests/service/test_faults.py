@@ -1,4 +1,7 @@
-"""Bad input to a real server: each gets its typed error, and the server lives on (faults.md §3)."""
+"""Bad input to a real server: each gets its typed error, and the server lives on.
+
+The codes are those of docs/protocol.md, "Errors".
+"""
 
 from __future__ import annotations
 

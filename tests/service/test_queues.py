@@ -55,6 +55,18 @@ async def test_the_inlet_is_bounded_in_audio_and_keeps_what_it_has() -> None:
     inlet.put(audio(2.0))
 
 
+async def test_a_client_at_the_pace_of_time_does_not_pay_for_a_server_that_is_behind() -> None:
+    inlet = Inlet(SECOND, 2_000)
+    for second in range(130):
+        inlet.put(audio(1.0, float(second)))
+    assert inlet.queued_ms == 130_000
+    inlet.put(audio(1.0, 130.0))
+    with pytest.raises(ProtocolError, match="behind") as refused:
+        inlet.put(audio(1.0, 131.0))
+    assert refused.value.code is ErrorCode.CAPACITY
+    assert inlet.queued_ms == 131_000
+
+
 async def test_the_inlet_is_bounded_in_messages() -> None:
     inlet = Inlet(SECOND, 2_000)
     for _ in range(MAX_QUEUED_MESSAGES):
