@@ -11,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet $(PIP_FLAGS) --constraint constraints.txt
 DATA ?= ../shared/data
-SYSTEM_PACKAGES := chromium chromium-driver espeak-ng pulseaudio pulseaudio-utils libasound2-plugins libportaudio2
+SYSTEM_PACKAGES := chromium espeak-ng pulseaudio pulseaudio-utils libasound2-plugins libportaudio2
 
 .PHONY: serve demo test test-long check bench train system-deps clean
 .DEFAULT_GOAL := serve

@@ -1,35 +1,47 @@
-"""What README and docs tell people to type in Python is typed here, against a real server."""
+"""What README and docs tell people to type works as it stands there, against a real server."""
 
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import typer.main
 from live import DEMO, live_server
 
+from emotrace_clients.__main__ import app
+from emotrace_clients.connecting import DEFAULT_URL
+
 ROOT = Path(__file__).parents[2]
-BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
-BLOCKS = [
-    pytest.param(code, id=f"{page.relative_to(ROOT)}-{number}")
-    for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
-    for number, code in enumerate(BLOCK.findall(page.read_text(encoding="utf-8")))
-]
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 
 
-def test_there_are_blocks_to_run() -> None:
-    assert any("README" in str(block.id) for block in BLOCKS)
+def blocks(language: str) -> list[tuple[str, str]]:
+    """Every fenced block of a language: where it stands, and what it holds."""
+    fence = re.compile(rf"^```{language}\n(.*?)^```", re.MULTILINE | re.DOTALL)
+    return [
+        (f"{page.relative_to(ROOT)}-{number}", block)
+        for page in PAGES
+        for number, block in enumerate(fence.findall(page.read_text(encoding="utf-8")))
+    ]
 
 
-@pytest.mark.parametrize("code", BLOCKS)
-def test_a_code_block_runs(code: str, toy: Path, tmp_path: Path) -> None:
+def test_the_pages_have_blocks_to_run() -> None:
+    where = {name.rpartition("-")[0] for name, _ in blocks("python")}
+    assert {"README.md", "docs/quickstart.md"} <= where
+
+
+@pytest.mark.parametrize("code", [pytest.param(code, id=name) for name, code in blocks("python")])
+def test_a_python_block_runs(code: str, toy: Path, tmp_path: Path) -> None:
     shutil.copy(DEMO, tmp_path / "dialogue.flac")
-    with live_server(toy) as server:
-        # The pages use the default address; the test's server has another port.
-        here = code.replace("connect(", f'connect("{server.stream_url}", ')
+    with live_server(toy, audio_queue_ms=10_000) as server:
+        # The pages name the default address, or rely on it; this server has another port.
+        here = code.replace(DEFAULT_URL, server.stream_url)
+        here = re.sub(r"connect\((?!\")", f'connect("{server.stream_url}", ', here)
         result = subprocess.run(
             [sys.executable, "-W", "error", "-c", here],
             cwd=tmp_path,
@@ -39,3 +51,19 @@ def test_a_code_block_runs(code: str, toy: Path, tmp_path: Path) -> None:
         )
     assert result.returncode == 0, result.stderr
     assert result.stdout.strip(), "the block printed nothing"
+    assert "Error" not in result.stdout
+
+
+def test_the_commands_exist_with_their_options() -> None:
+    group = typer.main.get_command(app)
+    commands = [
+        shlex.split(line, comments=True)
+        for _, block in blocks("sh")
+        for line in block.splitlines()
+        if line.startswith("emotrace ")
+    ]
+    assert len(commands) >= 7
+    for _, name, *arguments in commands:
+        if ">" in arguments:
+            arguments = arguments[: arguments.index(">")]
+        group.commands[name].make_context(name, arguments)  # raises a usage error
