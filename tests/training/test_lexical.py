@@ -12,6 +12,7 @@ import torch
 
 from emotrace_models.encoders.compact_lexical import CompactLexicalConfig
 from emotrace_models.encoders.prototypes import EMOTIONS, class_prototypes
+from emotrace_models.types import Transcript, Utterance
 from emotrace_training import lexical
 from emotrace_training.dialogues import Line, TextDialogue
 from emotrace_training.lexical import load_tower, samples_of
@@ -77,8 +78,9 @@ def test_embed_is_encode(tokenizer: bytes) -> None:
     texts = ["great news", "", "you idiot, get out of here"]
     vectors = embed(model, texts)
     assert not vectors[1].any()
-    with torch.inference_mode():
-        alone = model(torch.tensor([model.tokenize(texts[2])])).numpy()[0]
+    said = Utterance(0, "a", 0, 0, None, Transcript(texts[2], "client"))
+    ((alone, _),) = model.encode([(None, said)])
+    assert alone is not None
     np.testing.assert_allclose(vectors[2], alone, atol=1e-5)
 
 
