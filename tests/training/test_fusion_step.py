@@ -20,7 +20,6 @@ from emotrace_training import fusion
 from emotrace_training.calibrate import (
     CALIBRATION,
     decoded,
-    doubt_threshold,
     fit_temperature,
     golden_section,
     softmax,
@@ -190,12 +189,6 @@ def test_a_temperature_undoes_a_scale() -> None:
     truth = np.array([rng.choice(3, p=row) for row in p])
     assert fit_temperature(logits, truth) == pytest.approx(1, abs=0.1)
     assert fit_temperature(3 * logits, truth) == pytest.approx(3, abs=0.3)
-
-
-def test_doubt_threshold() -> None:
-    posterior = np.array([[0.5, 0.5], [0.6, 0.4], [0.7, 0.3], [0.8, 0.2], [0.9, 0.1]])
-    assert doubt_threshold(posterior, np.array([1, 0, 1, 0, 0])) == pytest.approx(0.8)
-    assert doubt_threshold(posterior, np.zeros(5, dtype=np.int64)) == 0
 
 
 def test_clips_are_dialogues_of_one(runs) -> None:

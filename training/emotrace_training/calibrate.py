@@ -1,4 +1,4 @@
-"""`calibrate`: temperatures by modality, the doubt threshold and the decoder's settings, on dev.
+"""`calibrate`: temperatures by modality and the decoder's settings, on dev.
 
 p0 comes from the reference labels of the training dialogues, all of them, as in the original
 (Yeh et al., ICASSP 2020). Temperatures minimise the negative log-likelihood of dev; the decoder's
@@ -38,6 +38,7 @@ from emotrace_training.windows import Windows
 CALIBRATION = "calibration.json"
 ALPHAS = (0.5, 1.0, 2.0)
 DECODER_TEMPERATURES = (1.0, 0.7, 0.5)
+DOUBT = 0.5  # confidence under which a calibrated label is more likely wrong than right
 BOTH = modality_key(MODALITIES)
 Posterior = NDArray[np.float64]
 
@@ -77,19 +78,6 @@ def golden_section(
             b = low + ratio * (high - low)
             at_b = cost(b)
     return (low + high) / 2
-
-
-def doubt_threshold(posterior: Posterior, truth: NDArray[np.int64]) -> float:
-    """The largest confidence under which at most half of the labels are right.
-
-    Guesses under it are wrong more often than not. 0 where there is none such.
-    """
-    confidence = posterior.max(axis=1)
-    order = np.argsort(confidence)
-    right = (posterior.argmax(axis=1) == truth)[order]
-    share = np.cumsum(right) / np.arange(1, len(right) + 1)
-    under = np.flatnonzero(share <= 0.5)
-    return float(confidence[order][under[-1]]) if len(under) else 0.0
 
 
 def decoded(
@@ -143,7 +131,7 @@ def command(
     best, _ = max(tried, key=lambda one: one[1]["uar"] + one[1]["accuracy"])
     report = {
         "temperatures": temperatures,
-        "abstain_below": doubt_threshold(guesses, truth),
+        "abstain_below": DOUBT,
         "decoder": asdict(best),
         "dev": {
             "calibration": errors,
