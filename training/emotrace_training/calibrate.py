@@ -37,7 +37,7 @@ from emotrace_training.windows import Windows
 
 CALIBRATION = "calibration.json"
 ALPHAS = (0.5, 1.0, 2.0)
-DECODER_TEMPERATURES = (1.0, 0.7, 0.5, 0.35, 0.25)
+DECODER_TEMPERATURES = (1.0, 0.7, 0.5)
 DOUBT = 0.5  # confidence under which a calibrated label is more likely wrong than right
 BOTH = modality_key(MODALITIES)
 Posterior = NDArray[np.float64]
