@@ -50,7 +50,7 @@ def command(
         calibrate.command(seed=seed)
         export.command(seed=seed, out=bundle)
     _say("7 of 7: figures on the test split")
-    clips = [runs / "evaluation" / f"clips-{corpus}.json" for corpus in SPEECH]
+    clips = [runs / "evaluation" / "clips" / f"{corpus}.json" for corpus in SPEECH]
     for corpus, report in zip(SPEECH, clips, strict=True):
         report.parent.mkdir(parents=True, exist_ok=True)
         with report.open("w", encoding="utf-8") as file, contextlib.redirect_stdout(file):
