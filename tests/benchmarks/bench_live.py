@@ -10,7 +10,7 @@ it sent every sample, so for each final it measures
 
 which leaves out the silence that the endpointer must hear, and holds everything else: network,
 queues, encoding, fusion, decoding. Clients and server share the machine. Memory of the server is
-read each five seconds; growth is the last minute's mean against the second minute's.
+read each five seconds.
 """
 
 from __future__ import annotations
@@ -113,8 +113,6 @@ async def run(url: str, pid: int, arguments: argparse.Namespace) -> dict[str, ob
     watching.cancel()
     beyond = np.array([x for c in clients for x in c.beyond_ms])
     lag = np.array([x for c in clients for x in c.server_lag_ms])
-    second = [m for t, m in memory if 60 <= t < 120] or [memory[len(memory) // 2][1]]
-    last = [m for t, m in memory if t >= memory[-1][0] - 60]
     return {
         "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
         "commit": _commit(),
@@ -126,8 +124,17 @@ async def run(url: str, pid: int, arguments: argparse.Namespace) -> dict[str, ob
         "lost": sum(c.totals["utterances"] - c.totals["finals"] for c in clients),
         "end_of_speech_to_final_beyond_endpointing_ms": _percentiles(beyond),
         "server_lag_ms": _percentiles(lag),
-        "server_memory_mib": {"second_minute": np.mean(second), "last_minute": np.mean(last)},
+        "server_memory_mib_by_minute": _by_minute(memory),
     }
+
+
+def _by_minute(memory: list[tuple[float, float]]) -> list[float]:
+    """The mean of each minute."""
+    minutes = range(int(memory[-1][0] // 60) + 1)
+    return [
+        round(float(np.mean([mib for at, mib in memory if at // 60 == minute])), 1)
+        for minute in minutes
+    ]
 
 
 def _commit() -> str:
