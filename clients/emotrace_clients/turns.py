@@ -56,7 +56,7 @@ def read_turns(path: Path) -> tuple[Turn, ...]:
     try:
         text = path.read_text(encoding="utf-8")
         data = (
-            [json.loads(line) for line in text.splitlines() if line.strip()]
+            [json.loads(line) for line in text.split("\n") if line.strip()]
             if path.suffix == ".jsonl"
             else list(json.loads(text)["turns"])
         )

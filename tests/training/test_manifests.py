@@ -29,7 +29,7 @@ def clip(tmp_path: Path) -> Clip:
 
 def test_there_and_back(tmp_path: Path, clip: Clip) -> None:
     path = tmp_path / "deep" / "manifest.jsonl"
-    clips = [clip, replace(clip, split="test")]
+    clips = [clip, replace(clip, split="test", text="one\u2028text")]
     write_manifest(path, clips)
     assert read_manifest(path, splits=("train", "test")) == clips
 

@@ -53,7 +53,9 @@ def read_manifest(path: Path, splits: Sequence[ClipSplit] = ()) -> list[Clip]:
     is not there, and an empty split.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # Not str.splitlines: a text may hold other line separators, such as U+2028.
+        with path.open(encoding="utf-8", newline="\n") as file:
+            lines = list(file)
     except OSError as error:
         raise ManifestError(
             f"{path}: {error.strerror}; write it with `emotrace-train prepare`"
