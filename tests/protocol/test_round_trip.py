@@ -88,6 +88,8 @@ def beyond_schema(data: dict[str, Any]) -> dict[str, Any]:
         channels = data.get("audio", {}).get("channels", 1)
         if data.get("speakers") is not None:
             data["speakers"] = list(SPEAKERS[:channels])
+        if data.get("purpose") is not None:  # Hypothesis knows the prohibited ones from the source
+            data["purpose"] = f"study {data['purpose']}"
     if data["type"] == "utterance.text" and data.get("utterance") is None:
         data["speaker"] = data.get("speaker") or "Ann"
     return data
