@@ -29,7 +29,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     folder = tmp_path_factory.mktemp("browser")
     samples, rate = soundfile.read(shipped.AUDIO, dtype="int16", frames=int(MICROPHONE_S * 16_000))
     soundfile.write(folder / "voice.wav", samples, rate)
-    capture = f"--use-file-for-fake-audio-capture={folder / 'voice.wav'}%noloop"
+    capture = f"--use-file-for-fake-audio-capture={folder / 'voice.wav'}"
     with chromium(folder / "profile", capture) as page:
         yield page
 
