@@ -19,9 +19,10 @@ from emotrace_models.encoders.prototypes import EMOTIONS, class_prototypes, in_f
 from emotrace_models.types import Utterance
 from emotrace_training.acoustic import command, corpus_prior
 from emotrace_training.acoustic_bank import Bank, build_bank
-from emotrace_training.acoustic_fitting import contrastive, masked
+from emotrace_training.acoustic_fitting import masked
 from emotrace_training.acoustic_sampling import Sampler, labels_of
 from emotrace_training.acoustic_scoring import corpus_uar, embed, pasts
+from emotrace_training.losses import contrastive
 from emotrace_training.manifests import Clip, ClipSplit, read_audio, write_manifest
 
 SPLIT: dict[str, ClipSplit] = {"a": "train", "b": "train", "c": "valid", "d": "test"}

@@ -22,6 +22,7 @@ from emotrace_models.encoders.prototypes import EMOTIONS, class_prototypes
 from emotrace_models.encoders.running_statistics import moments, views
 from emotrace_training.acoustic_bank import Bank
 from emotrace_training.acoustic_sampling import Batch, Sampler
+from emotrace_training.losses import contrastive
 from emotrace_training.manifests import Clip
 
 
@@ -169,14 +170,3 @@ def masked(bands: Tensor, contours: Tensor, rng: np.random.Generator) -> tuple[T
         elif dice < 0.24:
             contours[item] = 0
     return bands, contours
-
-
-def contrastive(vectors: Tensor, labels: Tensor, temperature: float) -> Tensor:
-    """Supervised contrastive loss over a batch of unit vectors [item, width]."""
-    logits = vectors @ vectors.T / temperature
-    itself = torch.eye(len(labels), dtype=torch.bool)
-    same = (labels[:, None] == labels) & ~itself
-    scores = logits.masked_fill(itself, -torch.inf).log_softmax(dim=-1).masked_fill(itself, 0.0)
-    partners = same.sum(dim=1)
-    wanted = (scores * same).sum(dim=1) / partners.clamp_min(1)
-    return -wanted[partners > 0].mean() if bool((partners > 0).any()) else logits.sum() * 0

@@ -23,6 +23,7 @@ from emotrace_models.encoders.compact_lexical import (
     padded,
 )
 from emotrace_models.encoders.prototypes import EMOTIONS, class_prototypes, in_frame
+from emotrace_training.losses import contrastive
 
 # What ends a step of fitting is told: steps done, steps in all.
 Progress = Callable[[int, int], None]
@@ -49,6 +50,7 @@ class LexicalRecipe:
     smoothing: float = 0.1
     scale: float = 8.0
     contrast: float = 0.2
+    temperature: float = 0.1
     balance: float = 0.25
     word_dropout: float = 0.1
     punctuation_dropout: float = 0.25
@@ -133,7 +135,7 @@ def fit(
                 labels,
                 class_weights,
                 label_smoothing=recipe.smoothing,
-            ) + recipe.contrast * contrastive(vectors, labels)
+            ) + recipe.contrast * contrastive(vectors, labels, recipe.temperature)
             optimiser.zero_grad()
             torch.autograd.backward(loss)
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -155,22 +157,6 @@ def embed(model: CompactLexical, texts: Sequence[str], batch: int = 256) -> NDAr
         chunk = order[start : start + batch]
         vectors[chunk] = in_frame(model(padded([tokens[i] for i in chunk]))).numpy()
     return vectors
-
-
-def contrastive(vectors: Tensor, labels: Tensor, temperature: float = 0.1) -> Tensor:
-    """Supervised contrastive loss (Khosla et al., arXiv 2004.11362, equation 2).
-
-    vectors [item, width], unit length; labels [item]. Zero where no two items share a label.
-    """
-    similarity = vectors @ vectors.T / temperature
-    own = torch.eye(len(labels), dtype=torch.bool)
-    similarity = similarity.masked_fill(own, -torch.inf)
-    positive = (labels[:, None] == labels[None, :]) & ~own
-    log_share = similarity - similarity.logsumexp(dim=1, keepdim=True)
-    counts = positive.sum(dim=1)
-    each = -log_share.masked_fill(~positive, 0).sum(dim=1) / counts.clamp(min=1)
-    loss: Tensor = each.sum() / (counts > 0).sum().clamp(min=1)
-    return loss
 
 
 def _class_weights(samples: Sequence[LexicalSample], recipe: LexicalRecipe) -> Tensor:
