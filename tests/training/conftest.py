@@ -13,7 +13,7 @@ import typer
 from typer.testing import CliRunner
 
 from emotrace_training import acoustic, calibrate, compose, export, fusion, lexical
-from emotrace_training.manifests import Clip, ClipSplit, write_manifest
+from emotrace_training.manifests import ClipSplit, Record, write_manifest
 
 SPEAKERS: dict[str, ClipSplit] = {
     "a": "train", "b": "train", "c": "train", "d": "valid", "e": "valid", "f": "test", "g": "test",
@@ -52,7 +52,7 @@ def run(command: Callable[..., None], *arguments: object, code: int = 0) -> str:
     return result.stdout if code == 0 else result.output
 
 
-def write_clips(folder: Path) -> list[Clip]:
+def write_clips(folder: Path) -> list[Record]:
     """Buzzes: angry ones high, sad ones low. Speaker `b` has no fear, as some actors here have."""
     rng = np.random.default_rng(0)
     clips = []
@@ -66,7 +66,7 @@ def write_clips(folder: Path) -> list[Clip]:
             file = folder / f"{speaker}-{number}.wav"
             soundfile.write(file, wave + rng.standard_normal(len(t)) * 0.001, 16_000)
             clips.append(
-                Clip(
+                Record.alone(
                     file.as_posix(), "toy", f"toy:{speaker}", emotion, split,
                     len(t) / 16_000, "", "en", "CC0-1.0",
                 )

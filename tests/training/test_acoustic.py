@@ -23,13 +23,13 @@ from emotrace_training.acoustic_fitting import masked
 from emotrace_training.acoustic_sampling import Sampler, labels_of
 from emotrace_training.acoustic_scoring import corpus_uar, embed, pasts
 from emotrace_training.losses import contrastive
-from emotrace_training.manifests import Clip, ClipSplit, read_audio, write_manifest
+from emotrace_training.manifests import ClipSplit, Record, read_sound, write_manifest
 
 SPLIT: dict[str, ClipSplit] = {"a": "train", "b": "train", "c": "valid", "d": "test"}
 
 
 @pytest.fixture(scope="module")
-def clips(tmp_path_factory: pytest.TempPathFactory) -> list[Clip]:
+def clips(tmp_path_factory: pytest.TempPathFactory) -> list[Record]:
     """Four speakers of buzzes: angry ones high and loud, sad ones low and soft."""
     folder = tmp_path_factory.mktemp("clips")
     rng = np.random.default_rng(0)
@@ -43,7 +43,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> list[Clip]:
             file = folder / f"{speaker}-{number}.wav"
             soundfile.write(file, wave + rng.standard_normal(len(t)) * 0.001, 16_000)
             found.append(
-                Clip(
+                Record.alone(
                     file.as_posix(), "toy", f"toy:{speaker}", emotion, split,
                     len(t) / 16_000, "", "en", "CC0-1.0",
                 )
@@ -52,12 +52,12 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> list[Clip]:
 
 
 @pytest.fixture(scope="module")
-def bank(clips: list[Clip], tmp_path_factory: pytest.TempPathFactory) -> Bank:
+def bank(clips: list[Record], tmp_path_factory: pytest.TempPathFactory) -> Bank:
     folds = [ord(clip.speaker[-1]) % 2 for clip in clips]
     return build_bank(tmp_path_factory.mktemp("bank"), clips, folds, 3, 0, workers=1)
 
 
-def test_the_step_from_end_to_end(clips: list[Clip], tmp_path: Path) -> None:
+def test_the_step_from_end_to_end(clips: list[Record], tmp_path: Path) -> None:
     manifest, out = tmp_path / "manifest.jsonl", tmp_path / "acoustic"
     write_manifest(manifest, clips)
     app = typer.Typer()
@@ -91,7 +91,7 @@ def test_the_step_from_end_to_end(clips: list[Clip], tmp_path: Path) -> None:
         state = encoder.start()
         for index in np.random.default_rng(draw).permutation(len(heard)):
             file = heard[index].file
-            turn = Utterance(0, "d", 0, 0, read_audio(file))
+            turn = Utterance(0, "d", 0, 0, read_sound(heard[index]))
             vector, state = encoder.encode([(state, turn)])[0]
             assert vector is not None
             # The encoder gives the part in the frame; the bank's frames are float16.
@@ -105,7 +105,7 @@ def test_the_step_from_end_to_end(clips: list[Clip], tmp_path: Path) -> None:
     assert "emotrace-train prepare" in gone.output
 
 
-def test_a_killed_run_goes_on_as_if_unbroken(clips: list[Clip], tmp_path: Path) -> None:
+def test_a_killed_run_goes_on_as_if_unbroken(clips: list[Record], tmp_path: Path) -> None:
     manifest = tmp_path / "manifest.jsonl"
     write_manifest(manifest, clips)
     app = typer.Typer()
@@ -138,7 +138,7 @@ def test_a_killed_run_goes_on_as_if_unbroken(clips: list[Clip], tmp_path: Path) 
         torch.testing.assert_close(tensor, other[name])
 
 
-def test_the_bank_is_made_once(clips: list[Clip], tmp_path: Path) -> None:
+def test_the_bank_is_made_once(clips: list[Record], tmp_path: Path) -> None:
     few = clips[:3]
     first = build_bank(tmp_path, few, [0, 0, 0], 1, 0, workers=1)
     times = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.np*")}
@@ -149,7 +149,7 @@ def test_the_bank_is_made_once(clips: list[Clip], tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("bank-*"))) == 2
 
 
-def test_batches_hold_only_what_was_chosen(clips: list[Clip], bank: Bank) -> None:
+def test_batches_hold_only_what_was_chosen(clips: list[Record], bank: Bank) -> None:
     chosen = [i for i, clip in enumerate(clips) if clip.speaker == "toy:a"]
     sampler = Sampler(clips, chosen, bank, np.random.default_rng(0))
     batch = sampler.batch(200)
@@ -164,7 +164,7 @@ def test_batches_hold_only_what_was_chosen(clips: list[Clip], bank: Bank) -> Non
     assert batch.earlier[:, 0, 0].min() == 0, "some have no past"
 
 
-def test_each_clip_hears_the_past_of_its_own_speaker(clips: list[Clip], bank: Bank) -> None:
+def test_each_clip_hears_the_past_of_its_own_speaker(clips: list[Record], bank: Bank) -> None:
     heard: dict[str, float] = {}
     for index, earlier in pasts(clips, range(len(clips)), bank, seed=0):
         speaker = clips[index].speaker
@@ -172,14 +172,14 @@ def test_each_clip_hears_the_past_of_its_own_speaker(clips: list[Clip], bank: Ba
         heard[speaker] = heard.get(speaker, 0.0) + float(bank.moments[index, 0, 0, 0])
 
 
-def test_the_prior_is_the_mean_of_corpora(clips: list[Clip], bank: Bank) -> None:
+def test_the_prior_is_the_mean_of_corpora(clips: list[Record], bank: Bank) -> None:
     prior = corpus_prior(clips, bank)
     count, total, _ = bank.moments[:, 0].astype(np.float64).sum(axis=0)
     np.testing.assert_allclose(prior[0].numpy(), total / count, rtol=1e-4)
     assert bool((prior[1] > 0).all())
 
 
-def test_uar_of_known_vectors(clips: list[Clip]) -> None:
+def test_uar_of_known_vectors(clips: list[Record]) -> None:
     prototypes = class_prototypes(16).numpy()
     labels = labels_of(clips)
     assert corpus_uar(prototypes[labels], clips) == {"toy": 1.0, "mean": 1.0}

@@ -14,12 +14,12 @@ from emotrace_training.compose import (
     write_dialogues,
 )
 from emotrace_training.dialogues import Line, TextDialogue
-from emotrace_training.manifests import Clip, read_manifest
+from emotrace_training.manifests import Record, read_manifest
 
 
-def clip(actor: str, emotion: str, number: int) -> Clip:
+def clip(actor: str, emotion: str, number: int) -> Record:
     file = f"{actor}-{emotion}-{number}"
-    return Clip(file, "toy", f"toy:{actor}", emotion, "train", 1.0, "", "en", "CC0-1.0")
+    return Record.alone(file, "toy", f"toy:{actor}", emotion, "train", 1.0, "", "en", "CC0-1.0")
 
 
 CLIPS = [

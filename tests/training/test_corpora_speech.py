@@ -17,7 +17,7 @@ from emotrace_training.corpora.clips import read_clips
 from emotrace_training.corpora.emodb import SENTENCES, prepare_emodb
 from emotrace_training.corpora.nemo import prepare_nemo
 from emotrace_training.corpora.ravdess import prepare_ravdess
-from emotrace_training.manifests import Clip, ManifestError, read_manifest
+from emotrace_training.manifests import ManifestError, Record, read_manifest
 from emotrace_training.prepare import command
 
 Row = dict[str, str]
@@ -35,7 +35,7 @@ def folder_of(path: Path, rows: list[Row], **columns: str) -> Path:
     return path
 
 
-def read(path: Path) -> list[Clip]:
+def read(path: Path) -> list[Record]:
     return read_clips(path, "toy", "en", "CC0-1.0", lambda row: "")
 
 
@@ -50,7 +50,7 @@ def read(path: Path) -> list[Clip]:
 def test_the_real_folders(
     shared: Path,
     name: str,
-    prepare: Callable[[Path], list[Clip]],
+    prepare: Callable[[Path], list[Record]],
     clips: int,
     speakers: int,
     emotions: int,
@@ -109,7 +109,10 @@ def test_no_folder_no_column_no_clips(tmp_path: Path) -> None:
 def test_the_command(tmp_path: Path) -> None:
     app = typer.Typer()
     app.command()(command)
-    folder_of(tmp_path / "nemo", [{**GOOD, "split": s} for s in ("train", "test")], text="Tak.")
+    rows = [{**GOOD, "file": f"audio/{s}.wav", "split": s} for s in ("train", "test")]
+    folder = folder_of(tmp_path / "nemo", rows, text="Tak.")
+    for row in rows:
+        (folder / row["file"]).write_bytes((folder / "audio" / "a.wav").read_bytes())
     manifest = tmp_path / "manifest.jsonl"
     arguments = ["--data", str(tmp_path), "--manifest", str(manifest), "--corpus"]
     done = CliRunner().invoke(app, [*arguments, "nemo"])

@@ -28,7 +28,7 @@ from emotrace_training.acoustic_bank import Bank, build_bank
 from emotrace_training.acoustic_fitting import AcousticRecipe, Interrupted, fit_member
 from emotrace_training.acoustic_scoring import Tower, corpus_uar, embed
 from emotrace_training.folds import speaker_folds
-from emotrace_training.manifests import Clip, ManifestError, read_manifest
+from emotrace_training.manifests import ManifestError, Record, read_clips
 
 Vectors = NDArray[np.float32]  # [draw, clip, width]
 
@@ -63,7 +63,7 @@ def command(
     if member is not None and not 0 <= member < folds:
         raise typer.BadParameter(f"member {member} of {folds} folds")
     try:
-        everything = read_manifest(manifest, splits=("train", "test"))
+        everything = read_clips(manifest, splits=("train", "test"))
         known = [clip for clip in everything if clip.split != "test"]
         fold_of = speaker_folds(known, folds, seed)
         fold = [fold_of[clip.speaker] for clip in known]
@@ -78,7 +78,7 @@ def command(
         raise typer.Exit(1) from error
 
 
-def corpus_prior(clips: Sequence[Clip], bank: Bank) -> Tensor:
+def corpus_prior(clips: Sequence[Record], bank: Bank) -> Tensor:
     """Mean and deviation [2, KEPT] of every column, each corpus with the same weight."""
     corpora = np.array([clip.corpus for clip in clips])
     means, squares = [], []
@@ -93,7 +93,7 @@ def corpus_prior(clips: Sequence[Clip], bank: Bank) -> Tensor:
 
 def _member(
     k: int,
-    clips: list[Clip],
+    clips: list[Record],
     fold: list[int],
     bank: Bank,
     prior: Tensor,
@@ -132,8 +132,8 @@ def _member(
 
 
 def _assemble(
-    everything: list[Clip],
-    known: list[Clip],
+    everything: list[Record],
+    known: list[Record],
     fold: list[int],
     bank: Bank,
     prior: Tensor,
@@ -151,7 +151,7 @@ def _assemble(
     save_file(encoder.state_dict(), out / "encoder.safetensors")
     (out / "config.json").write_text(json.dumps(asdict(config), indent=2) + "\n")
 
-    def drawn(tower: Tower, clips: list[Clip], chosen: list[int], frames: Bank) -> Vectors:
+    def drawn(tower: Tower, clips: list[Record], chosen: list[int], frames: Bank) -> Vectors:
         draws = [
             embed(tower, clips, chosen, frames, prior, config.anchor, seed + draw)
             for draw in range(DRAWS)
@@ -182,7 +182,7 @@ def _assemble(
     typer.echo(json.dumps(report, indent=2))
 
 
-def _write_vectors(path: Path, clips: list[Clip], fold: list[int], vectors: Vectors) -> None:
+def _write_vectors(path: Path, clips: list[Record], fold: list[int], vectors: Vectors) -> None:
     """One row a clip and draw."""
     draws = len(vectors)
     columns = {

@@ -13,7 +13,7 @@ import json
 import os
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from emotrace_models.encoders.running_statistics import KEPT, RANGE, moments
 from emotrace_models.encoders.spectral import COLUMNS, ENERGY, analyse
 from emotrace_models.types import FloatArray
 from emotrace_training.augmentation import CLEAN, apply, draw_condition
-from emotrace_training.manifests import Clip, read_audio
+from emotrace_training.manifests import Record, as_json, read_sound
 
 FORMAT = 1
 PART = 128  # clips of one file of the bank
@@ -58,7 +58,7 @@ class Bank:
 
 def build_bank(
     folder: Path,
-    clips: Sequence[Clip],
+    clips: Sequence[Record],
     folds: Sequence[int],
     variants: int,
     seed: int,
@@ -87,7 +87,7 @@ def build_bank(
     )
 
 
-def _make_part(job: tuple[Path, list[Clip], list[int], int, int, int]) -> None:
+def _make_part(job: tuple[Path, list[Record], list[int], int, int, int]) -> None:
     place, clips, folds, variants, seed, part = job
     torch.set_num_threads(1)
     rows: list[NDArray[np.float16]] = []
@@ -98,7 +98,7 @@ def _make_part(job: tuple[Path, list[Clip], list[int], int, int, int]) -> None:
     used = 0
     for index in range(count):
         clip = clips[part + index]
-        samples = read_audio(clip.file)
+        samples = read_sound(clip)
         for variant in range(variants):
             rng = np.random.default_rng([seed, variant, part + index])
             condition = CLEAN
@@ -125,7 +125,7 @@ def _make_part(job: tuple[Path, list[Clip], list[int], int, int, int]) -> None:
 
 
 def _babble(
-    clips: Sequence[Clip], folds: Sequence[int], index: int, rng: np.random.Generator
+    clips: Sequence[Record], folds: Sequence[int], index: int, rng: np.random.Generator
 ) -> FloatArray:
     """Other speakers of the same fold at once, so that no fold hears another."""
     near = [
@@ -133,16 +133,16 @@ def _babble(
         for i, clip in enumerate(clips)
         if folds[i] == folds[index] and clip.speaker != clips[index].speaker
     ] or [index]
-    voices = [read_audio(clips[int(i)].file) for i in rng.choice(near, VOICES)]
+    voices = [read_sound(clips[int(i)]) for i in rng.choice(near, VOICES)]
     length = max(len(v) for v in voices)
     total = np.sum([np.resize(v / (np.std(v) + 1e-6), length) for v in voices], axis=0)
     return np.asarray(total, dtype=np.float32)
 
 
-def _key(clips: Sequence[Clip], folds: Sequence[int], variants: int, seed: int) -> str:
+def _key(clips: Sequence[Record], folds: Sequence[int], variants: int, seed: int) -> str:
     described = {
         "format": FORMAT,
-        "clips": [asdict(clip) for clip in clips],
+        "clips": [as_json(clip) for clip in clips],
         "folds": list(folds),
         "variants": variants,
         "seed": seed,

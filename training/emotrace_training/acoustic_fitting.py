@@ -23,7 +23,7 @@ from emotrace_models.encoders.running_statistics import moments, views
 from emotrace_training.acoustic_bank import Bank
 from emotrace_training.acoustic_sampling import Batch, Sampler
 from emotrace_training.losses import contrastive
-from emotrace_training.manifests import Clip
+from emotrace_training.manifests import Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Interrupted(ValueError):
 
 
 def fit_member(
-    clips: Sequence[Clip],
+    clips: Sequence[Record],
     chosen: Sequence[int],
     bank: Bank,
     prior: Tensor,

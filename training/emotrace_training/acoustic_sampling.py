@@ -14,7 +14,7 @@ from emotrace_models.encoders.prototypes import EMOTIONS, prototype_index
 from emotrace_models.encoders.running_statistics import KEPT
 from emotrace_models.encoders.spectral import COLUMNS
 from emotrace_training.acoustic_bank import Bank
-from emotrace_training.manifests import Clip
+from emotrace_training.manifests import Record
 
 CROPS = (100, 150, 200, 250, 320)  # frames; one is drawn for a batch
 MARGIN = 15  # frames of silence that may stand round the speech
@@ -40,7 +40,7 @@ class Sampler:
     """clips: those of the bank, in its order; chosen: the indices of those that may be drawn."""
 
     def __init__(
-        self, clips: Sequence[Clip], chosen: Sequence[int], bank: Bank, rng: np.random.Generator
+        self, clips: Sequence[Record], chosen: Sequence[int], bank: Bank, rng: np.random.Generator
     ) -> None:
         self._bank = bank
         self._rng = rng
@@ -124,7 +124,7 @@ class Sampler:
         return np.asarray(self._rng.choice(others, min(count, len(others)), replace=False))
 
 
-def labels_of(clips: Sequence[Clip]) -> NDArray[np.int64]:
+def labels_of(clips: Sequence[Record]) -> NDArray[np.int64]:
     """The prototype of each clip's emotion, -1 where it has none."""
     rows = [prototype_index(clip.emotion) for clip in clips]
     return np.array([-1 if row is None else row for row in rows], dtype=np.int64)

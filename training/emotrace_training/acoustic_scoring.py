@@ -15,13 +15,13 @@ from emotrace_models.encoders.running_statistics import KEPT, views
 from emotrace_models.labels import SCHEMES, LabelSet
 from emotrace_models.types import FloatArray
 from emotrace_training.acoustic_bank import Bank
-from emotrace_training.manifests import Clip
+from emotrace_training.manifests import Record
 
 Tower = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def pasts(
-    clips: Sequence[Clip], chosen: Sequence[int], bank: Bank, seed: int
+    clips: Sequence[Record], chosen: Sequence[int], bank: Bank, seed: int
 ) -> Iterator[tuple[int, NDArray[np.float64]]]:
     """Each chosen clip with the moments [3, KEPT] of all that its speaker said before it."""
     rng = np.random.default_rng(seed)
@@ -36,7 +36,7 @@ def pasts(
 @torch.inference_mode()
 def embed(
     tower: Tower,
-    clips: Sequence[Clip],
+    clips: Sequence[Record],
     chosen: Sequence[int],
     bank: Bank,
     prior: Tensor,
@@ -62,7 +62,7 @@ def embed(
 
 
 def corpus_uar(
-    vectors: FloatArray, clips: Sequence[Clip], scheme: str = "common4"
+    vectors: FloatArray, clips: Sequence[Record], scheme: str = "common4"
 ) -> dict[str, float]:
     """Unweighted average recall of the nearest prototype, by corpus, and their mean as `mean`.
 

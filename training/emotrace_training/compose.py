@@ -18,7 +18,7 @@ import typer
 from tqdm import tqdm
 
 from emotrace_training.dialogues import Split, TextDialogue
-from emotrace_training.manifests import Clip, ClipSplit, read_manifest
+from emotrace_training.manifests import ClipSplit, Record, read_clips
 from emotrace_training.text_corpora import read_dialogues
 
 # Which actors speak which lines: no actor of one split is heard in another.
@@ -48,7 +48,7 @@ class ComposedDialogue:
 
 
 def compose(
-    dialogues: Iterable[TextDialogue], clips: Sequence[Clip], seed: int
+    dialogues: Iterable[TextDialogue], clips: Sequence[Record], seed: int
 ) -> list[ComposedDialogue]:
     """One composed dialogue for each of `dialogues`; the same arguments give the same result.
 
@@ -112,7 +112,7 @@ def command(
     seed: Annotated[int, typer.Option(help="the first of them")] = 0,
 ) -> None:
     """Compose dialogues of real labelled text and acted clips of the same emotions."""
-    clips = read_manifest(manifest, tuple(ACTORS.values()))
+    clips = read_clips(manifest, tuple(ACTORS.values()))
     counts: dict[Split, int] = {"train": draws, "dev": seeds, "test": seeds}
     for split, count in counts.items():
         dialogues = read_dialogues(text, split)
@@ -127,11 +127,11 @@ def command(
         )
 
 
-def _shelf(clips: Sequence[Clip]) -> dict[str, dict[str, list[str]]]:
+def _shelf(clips: Sequence[Record]) -> dict[str, dict[str, list[str]]]:
     """Actor -> emotion -> files of clips, sorted, near emotions included."""
     shelf: dict[str, dict[str, list[str]]] = {}
-    for clip in sorted(clips, key=lambda c: c.file):
-        shelf.setdefault(clip.speaker, {}).setdefault(clip.emotion, []).append(clip.file)
+    for clip in sorted(clips, key=lambda c: c.audio):
+        shelf.setdefault(clip.speaker, {}).setdefault(clip.emotion, []).append(clip.audio)
     for emotions in shelf.values():
         own = {label: list(files) for label, files in emotions.items()}
         for label, near in _NEAR.items():

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from emotrace_training.manifests import Clip
+from emotrace_training.manifests import Record
 
 
-def speaker_folds(clips: Sequence[Clip], folds: int, seed: int) -> dict[str, int]:
+def speaker_folds(clips: Sequence[Record], folds: int, seed: int) -> dict[str, int]:
     """Speaker -> fold. Within a corpus the speakers come in a seeded order, fold after fold, the
     next one to the fold that has fewest of that corpus, then fewest clips of all.
     """

@@ -25,7 +25,7 @@ from emotrace_models.encoders.running_statistics import KEPT, views
 from emotrace_models.types import FloatArray
 from emotrace_training.acoustic_bank import Bank, build_bank
 from emotrace_training.compose import ComposedDialogue
-from emotrace_training.manifests import Clip
+from emotrace_training.manifests import Record
 
 BATCH = 32
 
@@ -90,7 +90,7 @@ class _Job:
     earlier: NDArray[np.float64]  # moments [3, KEPT] of the speaker before
 
 
-def load_listener(folder: Path, clips: Sequence[Clip], workers: int) -> Listener:
+def load_listener(folder: Path, clips: Sequence[Record], workers: int) -> Listener:
     """The ensemble that `acoustic` left in `folder`, over those `clips` it was fitted to."""
     config = CompactAcousticConfig(**json.loads((folder / "config.json").read_text()))
     towers = []
@@ -102,7 +102,7 @@ def load_listener(folder: Path, clips: Sequence[Clip], workers: int) -> Listener
         fold = dict(zip(held_out["file"].tolist(), held_out["fold"].tolist(), strict=True))
     known = [clip for clip in clips if clip.file in fold]
     # Variant 0 alone: the clips as they are.
-    bank = build_bank(folder, known, [fold[clip.file] for clip in known], 1, 0, workers)
+    bank = build_bank(folder, known, [fold[clip.audio] for clip in known], 1, 0, workers)
     prior = load_file(folder / "encoder.safetensors")["prior"]
-    row = {clip.file: i for i, clip in enumerate(known)}
+    row = {clip.audio: i for i, clip in enumerate(known)}
     return Listener(tuple(towers), prior, config.anchor, bank, row, fold, config.width)

@@ -6,11 +6,8 @@ import csv
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import soundfile
-import soxr
-
-from emotrace_models.types import SAMPLE_RATE, FloatArray
+from emotrace_models.types import FloatArray
+from emotrace_training.sound import read_sound_file
 
 EVERY_SPLIT = "all"
 
@@ -57,13 +54,4 @@ def read_labels(table: Path, split: str | None) -> tuple[list[LabelledClip], str
 
 def read_sound(file: Path) -> FloatArray:
     """Samples [sample] at 16 kHz, channels mixed. ValueError where there is no sound to read."""
-    try:
-        samples, rate = soundfile.read(str(file), dtype="float32", always_2d=True)
-    except (OSError, soundfile.SoundFileError) as error:
-        raise ValueError(f"cannot be read as audio: {error}") from error
-    mono = samples.mean(axis=1)
-    if not len(mono) or not np.isfinite(mono).all():
-        raise ValueError("empty or not finite")
-    if rate != SAMPLE_RATE:
-        mono = soxr.resample(mono, rate, SAMPLE_RATE, quality="VHQ")
-    return np.asarray(mono, dtype=np.float32)
+    return read_sound_file(file)

@@ -1,56 +1,133 @@
-"""Labelled clips as records: JSON lines, a clip a line, written by `prepare`, read by the rest."""
+"""Labelled utterances as records: JSON lines, written by `prepare`, read by the rest."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal
 
-import numpy as np
-import soundfile
+from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError
 
 from emotrace_models.labels import CANONICAL
-from emotrace_models.types import SAMPLE_RATE, FloatArray
+from emotrace_models.types import FloatArray
+from emotrace_training.sound import SoundUnreadable, read_sound_file
 
 ClipSplit = Literal["train", "valid", "test"]
+RecordSplit = Literal["train", "valid", "test", ""]
 
 
 class ManifestError(ValueError):
     """A manifest or a corpus folder that cannot be used; the message names file and line."""
 
 
-@dataclass(frozen=True, slots=True)
-class Clip:
-    """One labelled clip.
+def _known(emotion: str) -> str:
+    if emotion not in CANONICAL:
+        raise ValueError(f"{emotion!r} is no canonical emotion")
+    return emotion
 
-    file: path of the audio as seen from the working directory. speaker: `corpus:speaker`.
-    emotion: canonical (labels.CANONICAL). text: the words, empty where they are not known.
+
+def _ordered(span: tuple[float, float]) -> tuple[float, float]:
+    if not 0 <= span[0] < span[1]:
+        raise ValueError(f"{span} does not go forward")
+    return span
+
+
+Emotion = Annotated[str, AfterValidator(_known)]
+Span = Annotated[tuple[float, float], AfterValidator(_ordered)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One labelled utterance. Times in seconds.
+
+    id: unique in its corpus. dialogue: its own id where there are no dialogues. turn: its place in
+    the transcript. start_s, end_s: within the dialogue. speaker: `corpus:speaker`. emotion:
+    canonical (labels.CANONICAL), `unknown` where there is none. label_raw: as the corpus writes it.
+    split: the corpus's own, or empty. file: audio, or a film with sound, as seen from the working
+    directory; span: the part of it, None for all; seconds: of audio. crop: the half of the picture
+    that shows the speaker. scores: intensities or votes by canonical emotion. place: where the
+    record was read from, for messages; not written.
     """
 
-    file: str
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    id: str
     corpus: str
+    dialogue: str
+    turn: int
+    start_s: float
+    end_s: float
     speaker: str
-    emotion: str
-    split: ClipSplit
-    seconds: float
-    text: str
-    language: str
-    licence: str
+    emotion: Emotion
+    split: RecordSplit
+    gender: str = ""
+    label_raw: str = ""
+    text: str = ""
+    language: str = ""
+    licence: str = ""
+    file: str | None = None
+    span: Span | None = None
+    seconds: float = 0.0
+    video: str | None = None
+    video_span: Span | None = None
+    crop: Literal["", "left", "right"] = ""
+    scores: Mapping[Emotion, float] = field(default_factory=dict)
+    flags: tuple[str, ...] = ()
+    place: str = field(default="", compare=False)
+
+    @classmethod
+    def alone(
+        cls,
+        file: str,
+        corpus: str,
+        speaker: str,
+        emotion: str,
+        split: RecordSplit,
+        seconds: float,
+        text: str,
+        language: str,
+        licence: str,
+        **more: Any,
+    ) -> Record:
+        """A clip that stands in no dialogue; its id is its file's name unless `more` gives one."""
+        identifier = more.pop("id", Path(file).stem)
+        return cls(
+            id=identifier, corpus=corpus, dialogue=identifier, turn=0, start_s=0.0, end_s=seconds,
+            speaker=speaker, emotion=emotion, split=split, seconds=seconds, text=text,
+            language=language, licence=licence, file=file, **more,
+        )  # fmt: skip
+
+    @property
+    def audio(self) -> str:
+        """The file, where there must be one; ManifestError where there is none."""
+        if self.file is None:
+            raise ManifestError(f"{self.place or self.corpus}: record {self.id!r} has no audio")
+        return self.file
 
 
-def write_manifest(path: Path, clips: Iterable[Clip]) -> None:
+_RECORD = TypeAdapter(Record)
+
+
+def as_json(record: Record) -> dict[str, Any]:
+    """What a manifest holds of a record."""
+    values = asdict(record)
+    del values["place"]
+    return values
+
+
+def write_manifest(path: Path, records: Iterable[Record]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    lines = (json.dumps(asdict(clip), ensure_ascii=False) + "\n" for clip in clips)
+    lines = (json.dumps(as_json(record), ensure_ascii=False) + "\n" for record in records)
     path.write_text("".join(lines), encoding="utf-8")
 
 
-def read_manifest(path: Path, splits: Sequence[ClipSplit] = ()) -> list[Clip]:
-    """The clips of a manifest; each of `splits` must have some.
+def read_manifest(path: Path, splits: Sequence[ClipSplit] = ()) -> list[Record]:
+    """The records of a manifest; each of `splits` must have some.
 
-    Raises ManifestError for a missing file, a broken line, an unknown label or split, audio that
-    is not there, and an empty split.
+    Raises ManifestError for a missing file, a broken line, an unknown label or split, audio or
+    video that is named but not there, an id that comes twice in a corpus, and an empty split.
     """
     try:
         # Not str.splitlines: a text may hold other line separators, such as U+2028.
@@ -60,39 +137,57 @@ def read_manifest(path: Path, splits: Sequence[ClipSplit] = ()) -> list[Clip]:
         raise ManifestError(
             f"{path}: {error.strerror}; write it with `emotrace-train prepare`"
         ) from error
-    clips = [_clip(line, f"{path}:{number}") for number, line in enumerate(lines, start=1)]
+    records = [_record(line, f"{path}:{number}") for number, line in enumerate(lines, start=1)]
+    first: dict[tuple[str, str], str] = {}
+    for record in records:
+        before = first.setdefault((record.corpus, record.id), record.place)
+        if before != record.place:
+            raise ManifestError(
+                f"{record.place}: id {record.id!r} of corpus {record.corpus} stands in {before} too"
+            )
     for split in splits:
-        if not any(clip.split == split for clip in clips):
-            raise ManifestError(f"{path}: no clip of split {split!r}; prepare a corpus that has it")
+        if not any(record.split == split for record in records):
+            raise ManifestError(
+                f"{path}: no record of split {split!r}; prepare a corpus that has it"
+            )
+    return records
+
+
+def read_clips(path: Path, splits: Sequence[ClipSplit] = ()) -> list[Record]:
+    """The records of a manifest that are an audio file each: what the voice pipeline is fitted to.
+
+    It knows a clip by its file and trusts the splits, so a part of a file and a record without
+    split are refused. Records without audio are left out. Raises ManifestError.
+    """
+    clips = [record for record in read_manifest(path, splits) if record.file is not None]
+    for clip in clips:
+        if clip.span is not None:
+            raise ManifestError(f"{clip.place}: is a part of {clip.file}; cut it into its own file")
+        if not clip.split:
+            raise ManifestError(f"{clip.place}: has no split; give it train, valid or test")
     return clips
 
 
-def read_audio(file: str | Path) -> FloatArray:
-    """Samples [sample] float32 of a clip. Raises ManifestError if it is not 16 kHz mono audio."""
+def read_sound(record: Record) -> FloatArray:
+    """Samples [sample] float32 of a record: 16 kHz, mono. ManifestError where there are none."""
     try:
-        samples, rate = soundfile.read(str(file), dtype="float32", always_2d=False)
-    except (OSError, soundfile.SoundFileError) as error:
-        raise ManifestError(f"{file}: cannot be read as audio: {error}") from error
-    if rate != SAMPLE_RATE or samples.ndim != 1:
-        shape = "mono" if samples.ndim == 1 else f"{samples.shape[1]} channels"
-        raise ManifestError(f"{file}: {rate} Hz {shape}; convert it to {SAMPLE_RATE} Hz mono")
-    if not len(samples) or not np.isfinite(samples).all():
-        raise ManifestError(f"{file}: empty or not finite")
-    return np.asarray(samples, dtype=np.float32)
+        return read_sound_file(Path(record.audio), record.span)
+    except SoundUnreadable as error:
+        where = f"{record.place}: " if record.place else ""
+        raise ManifestError(f"{where}{record.file}: {error}") from error
 
 
-def _clip(line: str, place: str) -> Clip:
+def _record(line: str, place: str) -> Record:
     try:
-        values = json.loads(line)
-        clip = Clip(**{field.name: values[field.name] for field in fields(Clip)})
-    except (ValueError, TypeError, KeyError) as error:
-        raise ManifestError(f"{place}: not a clip ({error!r})") from error
-    if clip.emotion not in CANONICAL:
-        raise ManifestError(f"{place}: {clip.emotion!r} is no canonical emotion")
-    if clip.split not in get_args(ClipSplit):
-        raise ManifestError(f"{place}: {clip.split!r} is no split")
-    if not Path(clip.file).is_file():
+        record = replace(_RECORD.validate_json(line), place=place)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        message = first["msg"].removeprefix("Value error, ")
         raise ManifestError(
-            f"{place}: no audio at {clip.file}; run from the folder it is seen from"
-        )
-    return clip
+            f"{place}: not a record: {where + ': ' if where else ''}{message}"
+        ) from error
+    for file in (record.file, record.video):
+        if file is not None and not Path(file).is_file():
+            raise ManifestError(f"{place}: no file {file}; run from the folder it is seen from")
+    return record

@@ -12,9 +12,9 @@ import typer
 from emotrace_training.corpora.emodb import prepare_emodb
 from emotrace_training.corpora.nemo import prepare_nemo
 from emotrace_training.corpora.ravdess import prepare_ravdess
-from emotrace_training.manifests import Clip, ManifestError, write_manifest
+from emotrace_training.manifests import ManifestError, Record, write_manifest
 
-CORPORA: dict[str, tuple[str, Callable[[Path], list[Clip]]]] = {
+CORPORA: dict[str, tuple[str, Callable[[Path], list[Record]]]] = {
     "emodb": ("emodb", prepare_emodb),
     "ravdess": ("ravdess_speech", prepare_ravdess),
     "nemo": ("nemo", prepare_nemo),
@@ -29,7 +29,7 @@ def command(
     manifest: Annotated[Path, typer.Option(help="where it goes")] = Path("runs/manifest.jsonl"),
 ) -> None:
     """Write a manifest of labelled speech clips (JSON lines)."""
-    clips: list[Clip] = []
+    clips: list[Record] = []
     for name in corpora or list(CORPORA):
         if name not in CORPORA:
             raise typer.BadParameter(f"no corpus {name!r}; there are {', '.join(CORPORA)}")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import cast, get_args
 
 from emotrace_models.labels import UnknownLabel, canonical
-from emotrace_training.manifests import Clip, ClipSplit, ManifestError
+from emotrace_training.manifests import ClipSplit, ManifestError, Record
 
 LABELS = "labels.csv"
 COLUMNS = ("file", "speaker", "emotion", "split", "seconds")
@@ -20,7 +20,7 @@ def read_clips(
     language: str,
     licence: str,
     text: Callable[[Mapping[str, str]], str],
-) -> list[Clip]:
+) -> list[Record]:
     """The clips of a corpus folder; `text` finds the words of a row.
 
     Raises ManifestError, which names file and line, for a missing column or clip, an unknown label
@@ -51,7 +51,7 @@ def _clip(
     language: str,
     licence: str,
     text: str,
-) -> Clip:
+) -> Record:
     if row["split"] not in get_args(ClipSplit):
         raise ManifestError(f"{place}: {row['split']!r} is no split")
     audio = folder / row["file"]
@@ -62,7 +62,7 @@ def _clip(
         seconds = float(row["seconds"])
     except (UnknownLabel, ValueError) as error:
         raise ManifestError(f"{place}: {error}") from error
-    return Clip(
+    return Record.alone(
         file=audio.as_posix(),
         corpus=corpus,
         speaker=f"{corpus}:{row['speaker']}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from emotrace_training.corpora.clips import read_clips
-from emotrace_training.manifests import Clip
+from emotrace_training.manifests import Record
 
 LICENCE = "CC0-1.0"
 
@@ -23,7 +23,7 @@ SENTENCES = {
 }
 
 
-def prepare_emodb(folder: Path) -> list[Clip]:
+def prepare_emodb(folder: Path) -> list[Record]:
     """Raises ManifestError."""
     return read_clips(
         folder, "emodb", "de", LICENCE, lambda row: SENTENCES.get(row.get("text_code", ""), "")
