@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 CANONICAL = (
@@ -21,7 +21,7 @@ ALIASES: dict[str, str] = {
     "sad": "sadness", "sadnes": "sadness",
     "ang": "anger", "angry": "anger", "mad": "anger",
     "fru": "frustration", "frustrated": "frustration",
-    "fea": "fear", "fearful": "fear", "scared": "fear", "afraid": "fear",
+    "fea": "fear", "fearful": "fear", "scared": "fear", "afraid": "fear", "anxiety": "fear",
     "dis": "disgust", "disgusted": "disgust",
     "sur": "surprise", "surprised": "surprise",
     "bored": "boredom",
@@ -81,18 +81,48 @@ class LabelSet:
         return tuple(list(names).index(name) for name in self.names)
 
 
-_FOUR = ("anger", "happiness", "neutral", "sadness")
+def strongest(scores: Mapping[str, float], order: Sequence[str]) -> str | None:
+    """The label of the highest score above 0; of equal ones the first of `order`, None for none."""
+    above = [name for name in order if scores.get(name, 0.0) > 0]
+    return max(above, key=lambda name: scores[name], default=None)
 
+
+_FOUR = ("anger", "happiness", "neutral", "sadness")
+_EKMAN = ("neutral", "surprise", "fear", "sadness", "happiness", "disgust", "anger")
+_MILD = (("excitement", "happiness"), ("calm", "neutral"))
+
+# models.md section 10. Whether excitement is happiness is a property of the experiment: iemocap4
+# leaves it out (GatedxLSTM, GBAN), iemocap4m merges it (dual stream, decoder, IAAN).
 SCHEMES: dict[str, LabelSet] = {
     scheme.scheme: scheme
     for scheme in (
         LabelSet("iemocap4", _FOUR),
         LabelSet("iemocap4m", _FOUR, (("excitement", "happiness"),)),
-        LabelSet("common4", _FOUR, (("excitement", "happiness"), ("calm", "neutral"))),
         LabelSet(
-            "ekman7",
-            ("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise"),
-            (("excitement", "happiness"), ("calm", "neutral")),
+            "iemocap6",
+            ("happiness", "sadness", "neutral", "anger", "excitement", "frustration"),
         ),
+        LabelSet(
+            "iemocap8",
+            (
+                "anger", "happiness", "sadness", "neutral", "excitement", "frustration",
+                "surprise", "fear",
+            ),
+        ),
+        LabelSet("ekman7", _EKMAN, _MILD),
+        LabelSet("ekman7_frustration", _EKMAN, (*_MILD, ("frustration", "anger"))),
+        LabelSet("mosei6", ("happiness", "sadness", "anger", "surprise", "disgust", "fear")),
+        LabelSet(
+            "emodb7", ("anger", "boredom", "disgust", "fear", "happiness", "sadness", "neutral")
+        ),
+        LabelSet(
+            "ravdess8",
+            (
+                "neutral", "calm", "happiness", "sadness", "anger", "fear", "disgust", "surprise",
+            ),
+        ),
+        LabelSet("crema6", ("anger", "disgust", "fear", "happiness", "neutral", "sadness")),
+        LabelSet("nemo6", ("anger", "fear", "happiness", "neutral", "sadness", "surprise")),
+        LabelSet("common4", _FOUR, _MILD),
     )
-}
+}  # fmt: skip
