@@ -1,7 +1,7 @@
 """The bundle: everything needed to serve, in one folder, checked before any of it is used.
 
     config.json          names, classes by name, models, calibration, decoder, hashes
-    model.safetensors    weights: `encoders.<modality>.*` and `fusion.*`
+    model.safetensors    weights: `encoders.<stream>.*` and `fusion.*`
     card.md              what it was trained on, its figures, what it must not be used for
     LICENSE.txt          the licence of the weights
     ...                  assets that the encoders name (a tokenizer)
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
@@ -31,6 +31,7 @@ from emotrace_models.decoding import DecoderConfig
 from emotrace_models.encoders import Encoder
 from emotrace_models.fusion import FusionModel
 from emotrace_models.labels import LabelSet
+from emotrace_models.types import Modality
 
 FORMAT = 1
 CONFIG, WEIGHTS, CARD, LICENCE = "config.json", "model.safetensors", "card.md", "LICENSE.txt"
@@ -86,12 +87,17 @@ class BundleConfig(_Entry):
     fusion: PartEntry
     calibration: CalibrationEntry
     decoder: dict[str, Any]
+    requires: tuple[str, ...] = ()
     files: dict[str, FileEntry]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Bundle:
-    """A bundle in memory: models in evaluation mode, and what makes estimates of their logits."""
+    """A bundle in memory: models in evaluation mode, and what makes estimates of their logits.
+
+    requires: modalities that every utterance must have; without the others the model was trained
+    to do, and an estimate says what it rests on.
+    """
 
     name: str
     version: str
@@ -105,13 +111,14 @@ class Bundle:
     card: str
     licence_text: str
     assets: Mapping[str, bytes]
+    requires: tuple[Modality, ...] = ()
 
     def save(self, path: Path) -> None:
         """Write the bundle to folder `path`, which is made if it is not there."""
         tensors: dict[str, Tensor] = {}
         for encoder in self.encoders:
             for key, tensor in encoder.state_dict().items():
-                tensors[f"encoders.{encoder.modality}.{key}"] = tensor.contiguous()
+                tensors[f"encoders.{encoder.stream}.{key}"] = tensor.contiguous()
         for key, tensor in self.fusion.state_dict().items():
             tensors[f"fusion.{key}"] = tensor.contiguous()
         files = {
@@ -134,6 +141,7 @@ class Bundle:
                 abstain_below=self.calibration.abstain_below,
             ),
             decoder=asdict(self.decoder),
+            requires=tuple(self.requires),
             files={
                 name: FileEntry(sha256=hashlib.sha256(data).hexdigest(), size=len(data))
                 for name, data in files.items()
@@ -160,10 +168,12 @@ class Bundle:
             encoders = tuple(_build_encoder(entry, files) for entry in config.encoders)
             fusion = cast(FusionModel, _build("fusion", config.fusion))
             decoder = DecoderConfig(**config.decoder)
+            requires = tuple(Modality(name) for name in config.requires)
+            _check_streams(encoders, fusion)
         except (registry.UnknownName, registry.BadConfig, TypeError, ValueError) as error:
             raise BundleError(f"{path / CONFIG}: {error}") from error
         for encoder in encoders:
-            _load_state(encoder, tensors, f"encoders.{encoder.modality}.", path)
+            _load_state(encoder, tensors, f"encoders.{encoder.stream}.", path)
         _load_state(fusion, tensors, "fusion.", path)
         if tensors:
             raise BundleCorrupted(f"{path / WEIGHTS}: tensors of no model: {sorted(tensors)[:3]}")
@@ -180,6 +190,7 @@ class Bundle:
             card=files[CARD].decode(),
             licence_text=files[LICENCE].decode(),
             assets={n: d for n, d in files.items() if n not in (WEIGHTS, CARD, LICENCE)},
+            requires=requires,
         )
 
 
@@ -215,6 +226,20 @@ def _build_encoder(entry: PartEntry, files: Mapping[str, bytes]) -> Encoder:
     if missing := [name for name in needed if name not in files]:
         raise ValueError(f"encoder {entry.name!r} needs {', '.join(missing)}")
     return cast(Encoder, _build("encoder", entry, {name: files[name] for name in needed}))
+
+
+def _check_streams(encoders: Sequence[Encoder], fusion: FusionModel) -> None:
+    """Raises ValueError unless the encoders give just what the fusion model takes."""
+    given = {encoder.stream: (encoder.modality, encoder.width) for encoder in encoders}
+    taken = {name: (spec.modality, spec.width) for name, spec in fusion.streams.items()}
+    if given != taken or len(given) < len(encoders):
+        raise ValueError(
+            f"the encoders give {_listed(given)}, but the fusion model takes {_listed(taken)}"
+        )
+
+
+def _listed(streams: Mapping[str, tuple[Modality, int]]) -> str:
+    return ", ".join(f"{n} ({m.value}, width {w})" for n, (m, w) in streams.items()) or "nothing"
 
 
 def _read_config(path: Path) -> BundleConfig:

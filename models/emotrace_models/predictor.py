@@ -9,18 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import torch
 
+from emotrace_models.attribution import attributed
 from emotrace_models.bundle import Bundle
-from emotrace_models.context import ContextWindow
+from emotrace_models.context import Window
 from emotrace_models.decoding import Beam, Decision, EmotionDecoder, Revision, revisions
 from emotrace_models.encoders import SpeakerState
+from emotrace_models.fusion import Inputs, Sequences
 from emotrace_models.types import (
     Explanation,
     FloatArray,
-    Modality,
     Prediction,
     Slot,
     Utterance,
@@ -30,7 +32,7 @@ from emotrace_models.types import (
 
 
 class NothingToHear(ValueError):
-    """An utterance that has none of the bundle's modalities: there is nothing to estimate from."""
+    """An utterance without what the bundle needs: there is nothing to estimate from."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,8 +42,8 @@ class DialogueState:
     speakers: what each encoder keeps of each speaker.
     """
 
-    speakers: Mapping[tuple[Modality, str], SpeakerState]
-    window: ContextWindow
+    speakers: Mapping[tuple[str, str], SpeakerState]  # by stream and speaker
+    window: Window
     beam: Beam
 
 
@@ -77,42 +79,43 @@ class Predictor:
         self.bundle = bundle
         self.labels = bundle.labels.names
         self.modalities = bundle.fusion.modalities
-        self._encoders = {encoder.modality: encoder for encoder in bundle.encoders}
+        self._encoders = {encoder.stream: encoder for encoder in bundle.encoders}
+        self._method: Literal["additive", "shapley"] = (
+            "additive" if bundle.fusion.additive else "shapley"
+        )
         self._decoder = EmotionDecoder(len(self.labels), bundle.decoder)
 
     def start(self) -> DialogueState:
         """A dialogue in which nobody has spoken."""
-        return DialogueState(frozen_mapping({}), ContextWindow.empty(), self._decoder.start())
+        window = self.bundle.fusion.start_window()
+        return DialogueState(frozen_mapping({}), window, self._decoder.start())
 
     def predict(
         self, items: Sequence[tuple[DialogueState, Utterance]]
     ) -> list[tuple[DialogueState, Outcome]]:
         """Each dialogue with its next utterance -> the dialogue after it, and the outcome.
 
-        Raises NothingToHear where an utterance has none of the bundle's modalities.
+        Raises NothingToHear where an utterance lacks what the bundle needs.
         """
         return self.decode(self.fuse(self.encode(items)))
 
     def encode(self, items: Sequence[tuple[DialogueState, Utterance]]) -> list[Encoded]:
-        """First step: vectors of every modality that is there."""
-        vectors: list[dict[Modality, FloatArray]] = [{} for _ in items]
+        """First step: the features of every modality that is there."""
+        streams: list[dict[str, FloatArray]] = [{} for _ in items]
         speakers = [dict(state.speakers) for state, _ in items]
-        for modality, encoder in self._encoders.items():
+        for stream, encoder in self._encoders.items():
             known = [
-                (state.speakers.get((modality, utterance.speaker), encoder.start()), utterance)
+                (state.speakers.get((stream, utterance.speaker), encoder.start()), utterance)
                 for state, utterance in items
             ]
-            for i, (vector, after) in enumerate(encoder.encode(known)):
-                if vector is not None:
-                    vectors[i][modality] = vector
+            for i, (values, after) in enumerate(encoder.encode(known)):
+                if values is not None:
+                    streams[i][stream] = values
                 if after is not None:
-                    speakers[i][modality, items[i][1].speaker] = after
+                    speakers[i][stream, items[i][1].speaker] = after
         encoded = []
-        for (state, utterance), found, heard in zip(items, vectors, speakers, strict=True):
-            if not found:
-                raise NothingToHear(
-                    f"utterance {utterance.index} has none of {', '.join(self.modalities)}"
-                )
+        for (state, utterance), found, heard in zip(items, streams, speakers, strict=True):
+            self._check(utterance, found)
             features = UtteranceFeatures(utterance.index, utterance.speaker, frozen_mapping(found))
             after_state = replace(
                 state, speakers=frozen_mapping(heard), window=state.window.push(features)
@@ -120,15 +123,29 @@ class Predictor:
             encoded.append(Encoded(after_state, features))
         return encoded
 
+    def _check(self, utterance: Utterance, found: Mapping[str, FloatArray]) -> None:
+        """Raises NothingToHear."""
+        if not found:
+            raise NothingToHear(
+                f"utterance {utterance.index} has none of {', '.join(self.modalities)}"
+            )
+        for stream, encoder in self._encoders.items():
+            if encoder.modality in self.bundle.requires and stream not in found:
+                raise NothingToHear(
+                    f"utterance {utterance.index} has nothing {encoder.modality}, which the "
+                    f"bundle {self.bundle.name!r} needs"
+                )
+
     def fuse(self, encoded: Sequence[Encoded]) -> list[Fused]:
-        """Second step: one forward pass of the fusion model over all contexts, then calibration."""
-        slots = [item.state.window.context().slots(self.modalities) for item in encoded]
+        """Second step: the fusion model over all contexts, its reasons, then calibration."""
+        fusion = self.bundle.fusion
+        slots = [item.state.window.context().slots(fusion.stream_modalities) for item in encoded]
         with torch.inference_mode():
-            output = self.bundle.fusion(*_tensors(slots))
+            output = attributed(fusion, self._inputs(slots))
         logits = output.logits.numpy()
         if not np.isfinite(logits).all():
             raise FloatingPointError("the fusion model returned NaN or infinity")
-        gates = output.explain["gates"].flatten(1).numpy()
+        gates = output.explain["gates"].numpy() if "gates" in output.explain else None
         contributions = output.explain["contributions"].numpy()
         bias = output.explain["bias"].detach().numpy()
         return [
@@ -138,7 +155,13 @@ class Predictor:
                 self._prediction(
                     item.features,
                     logits[i],
-                    Explanation(slots[i], gates[i], contributions[i], bias),
+                    Explanation(
+                        slots[i],
+                        None if gates is None else gates[i],
+                        contributions[i],
+                        bias,
+                        self._method,
+                    ),
                 ),
             )
             for i, item in enumerate(encoded)
@@ -163,7 +186,8 @@ class Predictor:
     def _prediction(
         self, features: UtteranceFeatures, logits: FloatArray, explanation: Explanation
     ) -> Prediction:
-        used = tuple(m for m in self.modalities if m in features.vectors)
+        there = {self.bundle.fusion.stream_modalities[stream] for stream in features.streams}
+        used = tuple(modality for modality in self.modalities if modality in there)
         posterior = self.bundle.calibration.posterior(logits, used)
         confidence = float(posterior.max())
         return Prediction(
@@ -172,19 +196,27 @@ class Predictor:
             confidence=confidence,
             abstained=confidence < self.bundle.calibration.abstain_below,
             used=used,
-            missing=tuple(m for m in self.modalities if m not in features.vectors),
+            missing=tuple(m for m in self.modalities if m not in there),
             explanation=explanation,
         )
 
+    def _inputs(self, slots: Sequence[Sequence[Slot]]) -> Inputs:
+        specs = self.bundle.fusion.streams
+        return {
+            name: sequences(
+                [[slot.values for slot in row[number :: len(specs)]] for row in slots], spec.width
+            )
+            for number, (name, spec) in enumerate(specs.items())
+        }
 
-def _tensors(slots: Sequence[Sequence[Slot]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """vectors [batch, slot, embedding], zero where empty; valid [batch, slot]."""
-    width = next(s.vector.size for row in slots for s in row if s.vector is not None)
-    vectors = np.zeros((len(slots), len(slots[0]), width), dtype=np.float32)
-    valid = np.zeros(vectors.shape[:2], dtype=np.bool_)
-    for i, row in enumerate(slots):
-        for j, slot in enumerate(row):
-            if slot.vector is not None:
-                vectors[i, j] = slot.vector
-                valid[i, j] = True
-    return torch.from_numpy(vectors), torch.from_numpy(valid)
+
+def sequences(rows: Sequence[Sequence[FloatArray | None]], width: int) -> Sequences:
+    """Features of contexts, [width] or [step, width] or None where empty, as one padded batch."""
+    steps = [[0 if v is None else len(np.atleast_2d(v)) for v in row] for row in rows]
+    lengths = np.array(steps, dtype=np.int64)  # [batch, entry]
+    values = np.zeros((*lengths.shape, max(1, lengths.max()), width), dtype=np.float32)
+    for i, row in enumerate(rows):
+        for j, features in enumerate(row):
+            if features is not None:
+                values[i, j, : lengths[i, j]] = features
+    return Sequences(torch.from_numpy(values), torch.from_numpy(lengths))

@@ -44,11 +44,24 @@ class Transcript:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """One picture of a speaker.
+
+    sample: when it was taken, on the session's clock at 16 kHz.
+    image: an encoded picture (JPEG, PNG), or its pixels [height, width, 3] uint8, red first.
+    """
+
+    sample: int
+    image: bytes | NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Utterance:
     """One stretch of one speaker's speech between endpoints.
 
     samples: [sample] float32 in [-1, 1] at 16 kHz, or None for a turn that has no audio.
     start_sample, end_sample: its place in the session, at 16 kHz.
+    frames: pictures of the speaker meanwhile, in order of time.
     """
 
     index: int
@@ -57,15 +70,20 @@ class Utterance:
     end_sample: int
     samples: FloatArray | None
     transcript: Transcript | None = None
+    frames: tuple[Frame, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class UtteranceFeatures:
-    """An utterance as the fusion model sees it: a vector [width] for each modality it has."""
+    """An utterance as the fusion model sees it: what its encoders made of it, by stream.
+
+    A stream is what one encoder gives, a vector [width] or a sequence [step, width] of at least one
+    step; most bear the name of their modality. A stream that the utterance does not have is absent.
+    """
 
     index: int
     speaker: str
-    vectors: Mapping[Modality, FloatArray]
+    streams: Mapping[str, FloatArray]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,37 +97,53 @@ class Slot:
     offset: int
     role: Role
     modality: Modality
+    stream: str
     features: UtteranceFeatures | None
 
     @property
-    def vector(self) -> FloatArray | None:
-        return None if self.features is None else self.features.vectors.get(self.modality)
+    def values(self) -> FloatArray | None:
+        """[width] or [step, width]; None where the slot is empty."""
+        return None if self.features is None else self.features.streams.get(self.stream)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One place of a context: an utterance, and what it is to the current one."""
+
+    offset: int
+    role: Role
+    features: UtteranceFeatures | None
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """The last utterances given to the model, as pairs (self, interlocutor), newest first."""
+    """The utterances given to the model; the current one comes first."""
 
-    pairs: tuple[tuple[UtteranceFeatures | None, UtteranceFeatures | None], ...]
+    entries: tuple[Entry, ...]
 
-    def slots(self, modalities: tuple[Modality, ...]) -> tuple[Slot, ...]:
-        """Slots in the order of models.md section 2.2: s = (2 * offset + role) * M + modality."""
+    def slots(self, streams: Mapping[str, Modality]) -> tuple[Slot, ...]:
+        """Slots in the order of models.md section 2.2: s = entry * (number of streams) + stream."""
         return tuple(
-            Slot(offset, role, modality, features)
-            for offset, pair in enumerate(self.pairs)
-            for role, features in zip((Role.SELF, Role.INTERLOCUTOR), pair, strict=True)
-            for modality in modalities
+            Slot(entry.offset, entry.role, modality, stream, entry.features)
+            for entry in self.entries
+            for stream, modality in streams.items()
         )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Explanation:
-    """Why: contributions [slot, class] of `slots`; their sum and `bias` [class] are the logits."""
+    """Why: contributions [slot, class] of `slots`; their sum and `bias` [class] are the logits.
+
+    gates: [slot], None where the model has none.
+    method: `additive`, the model is itself a sum of these terms; `shapley`, the contributions are
+    Shapley values (emotrace_models.attribution).
+    """
 
     slots: tuple[Slot, ...]
-    gates: FloatArray  # [slot]
+    gates: FloatArray | None
     contributions: FloatArray  # [slot, class]
     bias: FloatArray  # [class]
+    method: Literal["additive", "shapley"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -151,13 +151,20 @@ class Contribution(Part):
     )
     role: Literal["self", "interlocutor"]
     modality: ModalityName
+    stream: str | None = Field(
+        default=None, description="which one, where a bundle hears one modality in several ways"
+    )
     utterance: int | None = Field(description="None: there was none; the slot is empty")
     speaker: str | None
-    gate: float
+    gate: float | None = Field(description="None: the model has no gates")
     logits: dict[str, float]
 
 
 class Explanation(Part):
+    method: Literal["additive", "shapley"] = Field(
+        default="additive",
+        description="additive: the model is this sum; shapley: its change as each slot joins",
+    )
     contributions: tuple[Contribution, ...]
     bias: dict[str, float]
     logits: dict[str, float]

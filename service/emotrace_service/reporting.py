@@ -56,20 +56,23 @@ class Reporter:
     def explanation(self, prediction: Prediction) -> events.Explanation:
         why: Explanation = prediction.explanation
         contributions = []
-        for slot, gate, logits in zip(why.slots, why.gates, why.contributions, strict=True):
-            heard = None if slot.vector is None else slot.features
+        gates = [None] * len(why.slots) if why.gates is None else why.gates.tolist()
+        for slot, gate, logits in zip(why.slots, gates, why.contributions, strict=True):
+            heard = None if slot.values is None else slot.features
             contributions.append(
                 events.Contribution(
                     offset=slot.offset,
                     role=slot.role.value,
                     modality=slot.modality.value,
+                    stream=None if slot.stream == slot.modality else slot.stream,
                     utterance=None if heard is None else heard.index,
                     speaker=None if heard is None else heard.speaker,
-                    gate=float(gate),
+                    gate=gate,
                     logits=self._named(logits),
                 )
             )
         return events.Explanation(
+            method=why.method,
             contributions=tuple(contributions),
             bias=self._named(why.bias),
             logits=self._named(prediction.logits),

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import torch
 
-from emotrace_models.fusion import GatedxLSTM, GatedxLSTMConfig
+from emotrace_models.fusion import GatedxLSTM, GatedxLSTMConfig, Sequences
 from emotrace_models.layers import XLSTMStack
 from emotrace_models.types import Modality
 
@@ -35,17 +35,24 @@ def median_ms(work: Callable[[], object]) -> float:
 def fusion(config: GatedxLSTMConfig) -> tuple[float, float, float]:
     torch.manual_seed(0)
     model = GatedxLSTM(config)
-    vectors = torch.randn(32, config.slots, config.embedding)
-    valid = torch.ones(32, config.slots, dtype=torch.bool)
+    inputs, one_input = (
+        {
+            modality.value: Sequences(
+                torch.randn(batch, 6, 1, config.embedding), torch.ones(batch, 6, dtype=torch.int64)
+            )
+            for modality in config.modalities
+        }
+        for batch in (32, 1)
+    )
 
     def train() -> None:
         model.zero_grad()
-        model(vectors, valid).logits.logsumexp(1).sum().backward()
+        model(inputs).logits.logsumexp(1).sum().backward()
 
     with torch.inference_mode():
         model.eval()
-        one = median_ms(lambda: model(vectors[:1], valid[:1]))
-        many = median_ms(lambda: model(vectors, valid))
+        one = median_ms(lambda: model(one_input))
+        many = median_ms(lambda: model(inputs))
     model.train()
     return one, many, median_ms(train)
 

@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load, save
+from streams import BOTH, random_inputs, rows, without
 from torch import Tensor
 
 import emotrace_models.fusion  # noqa: F401  (fills the registry)
 from emotrace_models import registry
-from emotrace_models.fusion import FusionModel
-from emotrace_models.types import Modality
+from emotrace_models.attribution import attributed
+from emotrace_models.fusion import FusionModel, Inputs, Sequences
 
 NAMES = registry.names("fusion")
-BOTH = (Modality.ACOUSTIC, Modality.LEXICAL)
-EMBEDDING, CLASSES, BATCH = 32, 4, 5
+CLASSES, BATCH = 4, 5
 
 # Parameters as published, of the model of these settings.
 PUBLISHED: Mapping[str, tuple[Mapping[str, Any], int]] = {
@@ -27,31 +27,28 @@ PUBLISHED: Mapping[str, tuple[Mapping[str, Any], int]] = {
 }
 
 
-def small(name: str, modalities: tuple[Modality, ...] = BOTH) -> FusionModel:
+def small(name: str) -> FusionModel:
     """A small model whose parameters are not at their initial zeros."""
     torch.manual_seed(7)
     kind = registry.lookup("fusion", name)
-    model: FusionModel = kind(kind.small_config(modalities, CLASSES, EMBEDDING))
+    model: FusionModel = kind(kind.small_config(CLASSES))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
     return model.eval()
 
 
-def inputs(modalities: int = 2) -> tuple[Tensor, Tensor]:
-    """Contexts of several kinds: full, the start of a dialogue, each modality alone, one slot."""
-    generator = torch.Generator().manual_seed(3)
-    slots = 3 * 2 * modalities
-    vectors = torch.nn.functional.normalize(
-        torch.randn(BATCH, slots, EMBEDDING, generator=generator), dim=-1
-    )
-    valid = torch.ones(BATCH, slots, dtype=torch.bool)
-    valid[1, modalities:] = False  # the first utterance of a dialogue
-    valid[2, 0::modalities] = False  # no sound
-    if modalities > 1:
-        valid[3, 1::modalities] = False  # no words
-    valid[4, :-1] = False
-    return vectors.masked_fill(~valid.unsqueeze(-1), 0.0), valid
+def contexts(model: FusionModel) -> tuple[Inputs, Tensor]:
+    """Contexts of several kinds, and what is in them [batch, entry, stream]: full, the start of a
+    dialogue, the first stream missing, the last one missing, the oldest entry alone."""
+    full = random_inputs(model, BATCH)
+    keep = torch.ones(*next(iter(full.values())).lengths.shape, len(full), dtype=torch.bool)
+    keep[1, 1:] = False
+    if len(full) > 1:
+        keep[2, :, 0] = False
+        keep[3, :, -1] = False
+    keep[4, :-1] = False
+    return without(full, keep), keep
 
 
 def test_every_fusion_model_is_found() -> None:
@@ -60,63 +57,84 @@ def test_every_fusion_model_is_found() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("modalities", [BOTH[:1], BOTH[1:], BOTH, tuple(Modality)])
-def test_shapes_and_the_explanation_sums_to_the_logits(
-    name: str, modalities: tuple[Modality, ...]
-) -> None:
-    model = small(name, modalities)
-    vectors, valid = inputs(len(modalities))
+def test_shapes_and_the_explanation_sums_to_the_logits(name: str) -> None:
+    model = small(name)
+    inputs, keep = contexts(model)
     with torch.inference_mode():
-        output = model(vectors, valid)
+        plain, output = model(inputs), attributed(model, inputs)
+    slots = keep.flatten(1)
+    assert plain.logits.shape == (BATCH, CLASSES)
+    assert plain.logits.isfinite().all()
+    torch.testing.assert_close(output.logits, plain.logits, rtol=0, atol=1e-5)
     explain = output.explain
-    assert model.modalities == modalities
-    assert output.logits.shape == (BATCH, CLASSES)
-    assert output.logits.isfinite().all()
-    assert explain["contributions"].shape == (BATCH, valid.shape[1], CLASSES)
-    assert explain["gates"].shape == (BATCH, 3, 2 * len(modalities))
+    assert explain["contributions"].shape == (*slots.shape, CLASSES)
     assert explain["bias"].shape == (CLASSES,)
-    assert torch.equal(explain["slot_valid"], valid)
+    if "gates" in explain:
+        assert explain["gates"].shape == slots.shape
     total = explain["contributions"].sum(1) + explain["bias"]
     torch.testing.assert_close(total, output.logits, rtol=0, atol=1e-5)
     assert explain["contributions"].abs().amax() > 1e-3
+    for tensor in explain.values():
+        assert tensor.isfinite().all()
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_alone_equals_in_a_batch(name: str) -> None:
     model = small(name)
-    vectors, valid = inputs()
+    inputs, _ = contexts(model)
     with torch.inference_mode():
-        together = model(vectors, valid)
+        together = model(inputs).logits
         for i in range(BATCH):
-            alone = model(vectors[i : i + 1], valid[i : i + 1])
-            for key in ("gates", "contributions"):
-                expected = together.explain[key][i]
-                torch.testing.assert_close(alone.explain[key][0], expected, rtol=1e-6, atol=1e-6)
-            torch.testing.assert_close(alone.logits[0], together.logits[i], rtol=1e-6, atol=1e-6)
+            alone = model(rows(inputs, slice(i, i + 1))).logits[0]
+            torch.testing.assert_close(alone, together[i], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_lies_in_an_empty_slot_is_not_read(name: str) -> None:
+def test_padding_changes_nothing(name: str) -> None:
+    """Longer padding, with rubbish in it and in empty slots."""
     model = small(name)
-    vectors, valid = inputs()
+    inputs, _ = contexts(model)
+    padded = {}
+    for stream, one in inputs.items():
+        fixed = model.streams[stream].steps is not None
+        values = torch.nn.functional.pad(one.values, (0, 0, 0, 0 if fixed else 4))
+        mask = torch.arange(values.shape[2]) < one.lengths[..., None]
+        padded[stream] = Sequences(values.masked_fill(~mask[..., None], torch.nan), one.lengths)
     with torch.inference_mode():
-        expected = model(vectors, valid).logits
-        rubbish = vectors.masked_fill(~valid.unsqueeze(-1), torch.nan)
-        assert torch.equal(model(rubbish, valid).logits, expected)
+        torch.testing.assert_close(model(padded).logits, model(inputs).logits, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_at_all_gives_finite_logits(name: str) -> None:
+    model = small(name)
+    inputs, keep = contexts(model)
+    with torch.inference_mode():
+        logits = model(without(inputs, torch.zeros_like(keep))).logits
+    assert logits.isfinite().all()
+    torch.testing.assert_close(logits, logits[:1].expand_as(logits), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_slot_matters(name: str) -> None:
     """A change of any slot changes the logits: no slot is read in place of another."""
     model = small(name)
-    vectors, valid = inputs()
-    vectors, valid = vectors[:1], valid[:1]
+    inputs = rows(random_inputs(model, 1), slice(0, 1))
     with torch.inference_mode():
-        before = model(vectors, valid).logits
-        for slot in range(valid.shape[1]):
-            changed = vectors.clone()
-            changed[:, slot] = -changed[:, slot]
-            assert (model(changed, valid).logits - before).abs().max() > 1e-5, slot
+        before = model(inputs).logits
+        for stream, one in inputs.items():
+            for entry in range(one.lengths.shape[1]):
+                values = one.values.clone()
+                values[:, entry] = values[:, entry].flip(-1)
+                changed = {**inputs, stream: Sequences(values, one.lengths)}
+                moved = (model(changed).logits - before).abs().max()
+                assert moved > 1e-5, (stream, entry)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_look_ahead(name: str) -> None:
+    """A window never holds what comes later: earlier contexts stay when a dialogue goes on."""
+    window = small(name).start_window()
+    assert all(entry.features is None for entry in window.context().entries)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -128,30 +146,30 @@ def test_save_and_load_give_the_same_model(name: str) -> None:
     assert restored_config == model.config
     restored = registry.lookup("fusion", name)(restored_config).eval()
     restored.load_state_dict(load(stored))
-    vectors, valid = inputs()
+    inputs, _ = contexts(model)
     with torch.inference_mode():
-        assert torch.equal(restored(vectors, valid).logits, model(vectors, valid).logits)
+        assert torch.equal(restored(inputs).logits, model(inputs).logits)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_forward_pass_leaves_no_trace(name: str) -> None:
     model = small(name)
-    vectors, valid = inputs()
-    copy = vectors.clone()
+    inputs, _ = contexts(model)
+    copies = {stream: one.values.clone() for stream, one in inputs.items()}
     with torch.inference_mode():
-        first = model(vectors, valid).logits
-        model(vectors.flip(0), valid.flip(0))
-        assert torch.equal(model(vectors, valid).logits, first)
-    assert torch.equal(vectors, copy)
+        first = model(inputs).logits
+        model(rows(inputs, torch.arange(BATCH).flip(0)))
+        assert torch.equal(model(inputs).logits, first)
+    for stream, one in inputs.items():
+        assert torch.equal(one.values, copies[stream])
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_gradient_reaches_every_parameter(name: str) -> None:
     model = small(name).train()
-    vectors, valid = inputs()
-    loss = torch.nn.functional.cross_entropy(
-        model(vectors, valid).logits, torch.arange(5) % CLASSES
-    )
+    inputs = random_inputs(model, BATCH)
+    torch.manual_seed(0)
+    loss = torch.nn.functional.cross_entropy(model(inputs).logits, torch.arange(5) % CLASSES)
     loss.backward()
     for key, parameter in model.named_parameters():
         assert parameter.grad is not None, key
@@ -161,19 +179,18 @@ def test_a_gradient_reaches_every_parameter(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_it_can_learn(name: str) -> None:
-    """A few steps of training tell apart classes that differ in one slot."""
-    model = small(name)
-    vectors, valid = inputs()
-    vectors, valid = vectors[:1].repeat(CLASSES, 1, 1), valid[:1].repeat(CLASSES, 1)
-    vectors[:, 0] = torch.eye(CLASSES, EMBEDDING)
+    """A few steps of training tell apart four utterances."""
+    model = small(name).train()
+    inputs = random_inputs(model, CLASSES)
     classes = torch.arange(CLASSES)
+    torch.manual_seed(0)
     optimiser = torch.optim.Adam(model.parameters(), lr=3e-3)
-    for _ in range(60):
+    for _ in range(100):
         optimiser.zero_grad()
-        torch.nn.functional.cross_entropy(model(vectors, valid).logits, classes).backward()
+        torch.nn.functional.cross_entropy(model(inputs).logits, classes).backward()
         optimiser.step()
     with torch.inference_mode():
-        assert torch.equal(model(vectors, valid).logits.argmax(1), classes)
+        assert torch.equal(model.eval()(inputs).logits.argmax(1), classes)
 
 
 @pytest.mark.parametrize("name", NAMES)

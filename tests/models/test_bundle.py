@@ -84,7 +84,7 @@ def test_a_shortened_file_is_found(copy: Path) -> None:
         ({"name": "../up"}, "name"),
         ({"fusion": {"name": "unheard", "config": {}}}, "no fusion is called 'unheard'"),
         ({"fusion": {"name": "gated_xlstm", "config": {"colour": 1}}}, "no setting colour"),
-        ({"encoders": []}, "tensors of no model"),
+        ({"encoders": []}, "the encoders give nothing, but the fusion model takes acoustic"),
         ({"decoder": {"p0": 7}}, "config.json"),
         ({"decoder": {"p0": 0.4, "colour": 1}}, "config.json"),
     ],

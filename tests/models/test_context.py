@@ -41,7 +41,7 @@ def held(window: ContextWindow) -> Indices:
     def index(features: UtteranceFeatures | None) -> int | None:
         return None if features is None else features.index
 
-    return tuple((index(own), index(inter)) for own, inter in window.context().pairs)
+    return tuple((index(own), index(inter)) for own, inter in window.pairs)
 
 
 def windows(speakers: Sequence[str], offsets: int = 3) -> list[ContextWindow]:
@@ -99,19 +99,19 @@ def test_slots_come_in_the_order_of_the_paper() -> None:
     window = ContextWindow.empty()
     for index, speaker in enumerate("BAB"):
         window = window.push(utterance(index, speaker, Modality.ACOUSTIC, Modality.LEXICAL))
-    slots = window.context().slots((Modality.ACOUSTIC, Modality.LEXICAL))
+    slots = window.context().slots({m.value: m for m in (Modality.ACOUSTIC, Modality.LEXICAL)})
     names = [(slot.offset, slot.role, slot.modality) for slot in slots]
     roles = (Role.SELF, Role.INTERLOCUTOR)
     modalities = (Modality.ACOUSTIC, Modality.LEXICAL)
     assert names == [(j, r, m) for j in range(3) for r in roles for m in modalities]
-    found = [None if slot.vector is None else int(slot.vector[0]) for slot in slots]
+    found = [None if slot.values is None else int(slot.values[0]) for slot in slots]
     assert found == [2, 2, 1, 1, 1, 1, 0, 0, 0, 0, None, None]
 
 
 def test_a_missing_modality_leaves_its_slot_empty() -> None:
     window = ContextWindow.empty().push(utterance(0, "A", Modality.LEXICAL))
-    slots = window.context().slots((Modality.ACOUSTIC, Modality.LEXICAL))
-    assert [slot.vector is not None for slot in slots] == [False, True] + [False] * 10
+    slots = window.context().slots({m.value: m for m in (Modality.ACOUSTIC, Modality.LEXICAL)})
+    assert [slot.values is not None for slot in slots] == [False, True] + [False] * 10
 
 
 def test_no_offsets_is_refused() -> None:

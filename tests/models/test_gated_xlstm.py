@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from streams import from_slots
 from torch import Tensor
 
 from emotrace_models import registry
@@ -60,7 +61,7 @@ def test_forward_equals_the_equations_a_slot_at_a_time(
     model = built(share=share, modalities=modalities)
     vectors, valid = contexts(6 * count)
     with torch.inference_mode():
-        output = model(vectors, valid)
+        output = model(from_slots(vectors, valid, modalities))
         for sample in range(BATCH):
             gate = model.gate(vectors[sample, 0]).sigmoid()
             pieces, slot = [], 0
@@ -94,17 +95,17 @@ def test_gates_come_from_the_current_sound_alone() -> None:
     model = built()
     vectors, valid = contexts()
     with torch.inference_mode():
-        gates = model(vectors, valid).explain["gates"]
+        gates = model(from_slots(vectors, valid)).explain["gates"]
         other = vectors.clone()
         other[:, 1:] = torch.randn(BATCH, 11, EMBEDDING)
-        assert torch.equal(model(other, valid).explain["gates"], gates)
+        assert torch.equal(model(from_slots(other, valid)).explain["gates"], gates)
         other = vectors.clone()
         other[:, 0] = torch.randn(BATCH, EMBEDDING)
-        moved = model(other, valid).explain["gates"].flatten(1)
-    assert (gates[:, 0, 0] == 1).all()
-    assert ((gates.flatten(1)[:, 1:] > 0) & (gates.flatten(1)[:, 1:] < 1)).all()
+        moved = model(from_slots(other, valid)).explain["gates"]
+    assert (gates[:, 0] == 1).all()
+    assert ((gates[:, 1:] > 0) & (gates[:, 1:] < 1)).all()
     assert (moved[:, 0] == 1).all()
-    assert (moved[:, 1:] != gates.flatten(1)[:, 1:]).all()
+    assert (moved[:, 1:] != gates[:, 1:]).all()
 
 
 @pytest.mark.parametrize("missing", ["zeros", "mask"])
@@ -113,7 +114,7 @@ def test_without_the_current_sound_gates_are_those_of_a_zero_vector(missing: str
     vectors, valid = contexts()
     valid[:, 0] = False
     with torch.inference_mode():
-        gates = model(vectors, valid).explain["gates"].flatten(1)
+        gates = model(from_slots(vectors, valid)).explain["gates"]
     torch.testing.assert_close(gates[:, 1:], model.gate.bias.sigmoid().expand(BATCH, 11))
     assert (gates[:, 0] == (0.0 if missing == "mask" else 1.0)).all()
 
@@ -122,10 +123,10 @@ def test_batch_mean_of_gates_equals_the_sample_at_batch_one() -> None:
     sample, mean = built(), built(gate_reduce="batch")
     vectors, valid = contexts()
     with torch.inference_mode():
-        one = (vectors[:1], valid[:1])
-        torch.testing.assert_close(sample(*one).logits, mean(*one).logits, rtol=0, atol=0)
-        own = sample(vectors, valid).explain["gates"]
-        averaged = mean(vectors, valid).explain["gates"]
+        one = from_slots(vectors[:1], valid[:1])
+        torch.testing.assert_close(sample(one).logits, mean(one).logits, rtol=0, atol=0)
+        own = sample(from_slots(vectors, valid)).explain["gates"]
+        averaged = mean(from_slots(vectors, valid)).explain["gates"]
     torch.testing.assert_close(averaged, own.mean(0, keepdim=True).expand_as(own))
     assert (own.std(0).flatten()[1:] > 0).all()
 
@@ -137,8 +138,8 @@ def test_a_slot_changes_its_own_contribution_only(slot: int) -> None:
     other = vectors.clone()
     other[:, slot] = torch.randn(BATCH, EMBEDDING)
     with torch.inference_mode():
-        before = model(vectors, valid).explain["contributions"]
-        after = model(other, valid).explain["contributions"]
+        before = model(from_slots(vectors, valid)).explain["contributions"]
+        after = model(from_slots(other, valid)).explain["contributions"]
     difference = (after - before).abs().amax((0, 2))
     assert difference[slot] > 1e-4
     difference[slot] = 0.0
@@ -150,9 +151,9 @@ def test_masked_slots_contribute_exactly_nothing() -> None:
     vectors, valid = contexts()
     valid[:, [0, 3, 8, 9, 10, 11]] = False
     with torch.inference_mode():
-        explain = model(vectors, valid).explain
+        explain = model(from_slots(vectors, valid)).explain
     assert (explain["contributions"][~valid] == 0).all()
-    assert (explain["gates"].flatten(1)[~valid] == 0).all()
+    assert (explain["gates"][~valid] == 0).all()
     assert (explain["contributions"][valid].abs().amax(-1) > 0).all()
 
 
@@ -162,9 +163,9 @@ def test_zero_filled_slots_contribute_what_a_zero_vector_does() -> None:
     vectors, valid = contexts()
     valid[:, 6:] = False
     with torch.inference_mode():
-        explain = model(vectors, valid).explain
+        explain = model(from_slots(vectors, valid)).explain
         zeros = vectors.masked_fill(~valid.unsqueeze(-1), 0.0)
-        expected = model(zeros, torch.ones_like(valid)).explain
+        expected = model(from_slots(zeros, torch.ones_like(valid))).explain
     torch.testing.assert_close(explain["contributions"], expected["contributions"])
     assert (explain["contributions"][:, 6:].abs().amax(-1) > 0).all()
     assert torch.equal(explain["slot_valid"], valid)
@@ -174,17 +175,17 @@ def test_zero_filled_slots_contribute_what_a_zero_vector_does() -> None:
 def test_options_agree_where_nothing_is_missing(missing: str) -> None:
     vectors, valid = contexts()
     with torch.inference_mode():
-        expected = built(missing="zeros")(vectors, valid).logits
-        assert torch.equal(built(missing=missing)(vectors, valid).logits, expected)
+        expected = built(missing="zeros")(from_slots(vectors, valid)).logits
+        assert torch.equal(built(missing=missing)(from_slots(vectors, valid)).logits, expected)
 
 
 def test_dropout_works_in_training_only() -> None:
     model = built(dropout=0.5)
-    vectors, valid = contexts()
+    inputs = from_slots(*contexts())
     with torch.inference_mode():
-        assert torch.equal(model(vectors, valid).logits, model(vectors, valid).logits)
+        assert torch.equal(model(inputs).logits, model(inputs).logits)
         model.train()
-        assert not torch.equal(model(vectors, valid).logits, model(vectors, valid).logits)
+        assert not torch.equal(model(inputs).logits, model(inputs).logits)
 
 
 def test_a_dialogue_turn_by_turn_equals_the_dialogue_at_once() -> None:
@@ -195,19 +196,20 @@ def test_a_dialogue_turn_by_turn_equals_the_dialogue_at_once() -> None:
     rows, online = [], []
     for index, speaker in enumerate("ABBACAAB"):
         found = BOTH if index % 3 else BOTH[1:]
-        vectors = {m: generator.standard_normal(EMBEDDING, dtype=np.float32) for m in found}
+        vectors = {m.value: generator.standard_normal(EMBEDDING, dtype=np.float32) for m in found}
         window = window.push(UtteranceFeatures(index, speaker, vectors))
-        slots = window.context().slots(BOTH)
+        slots = window.context().slots(model.stream_modalities)
         values = np.stack(
-            [np.zeros(EMBEDDING, np.float32) if s.vector is None else s.vector for s in slots]
+            [np.zeros(EMBEDDING, np.float32) if s.values is None else s.values for s in slots]
         )
-        valid = torch.tensor([s.vector is not None for s in slots])
+        valid = torch.tensor([s.values is not None for s in slots])
         rows.append((torch.from_numpy(values), valid))
         assert [s.role for s in slots[:4]] == [Role.SELF] * 2 + [Role.INTERLOCUTOR] * 2
         with torch.inference_mode():
-            online.append(model(rows[-1][0][None], valid[None]).logits[0])
+            online.append(model(from_slots(rows[-1][0][None], valid[None])).logits[0])
     with torch.inference_mode():
-        offline = model(torch.stack([v for v, _ in rows]), torch.stack([m for _, m in rows])).logits
+        everything = (torch.stack(column) for column in zip(*rows, strict=True))
+        offline = model(from_slots(*everything)).logits
     torch.testing.assert_close(torch.stack(online), offline, rtol=1e-6, atol=1e-6)
 
 

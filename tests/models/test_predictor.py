@@ -96,7 +96,7 @@ def test_an_empty_slot_contributes_nothing(predictor: Predictor) -> None:
     _, outcome = play(predictor)[1]
     reasons = outcome.prediction.explanation
     for slot, row in zip(reasons.slots, reasons.contributions, strict=True):
-        assert (slot.vector is None) == bool(np.all(row == 0))
+        assert (slot.values is None) == bool(np.all(row == 0))
 
 
 def test_a_dropped_state_leaves_no_trace(predictor: Predictor) -> None:

@@ -8,12 +8,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from emotrace_models.bundle import Bundle
 from emotrace_models.decoding import DecoderConfig, estimate_p0
 from emotrace_models.encoders import CompactAcoustic, CompactAcousticConfig
 from emotrace_models.encoders.prototypes import class_prototypes
-from emotrace_models.fusion import GatedxLSTM, GatedxLSTMConfig
+from emotrace_models.fusion import GatedxLSTM, GatedxLSTMConfig, Inputs
+from emotrace_models.fusion.base import slots_of
 from emotrace_models.predictor import Predictor
 from emotrace_models.types import Modality
 from emotrace_training import fusion
@@ -26,7 +28,13 @@ from emotrace_training.calibrate import (
 )
 from emotrace_training.compose import composed_file, read_composed
 from emotrace_training.evaluate_dialogues import pass_through, utterance
-from emotrace_training.fusion import MODALITIES, clip_windows, load_fusion, load_windows
+from emotrace_training.fusion import (
+    MODALITIES,
+    clip_windows,
+    load_fusion,
+    load_windows,
+    streams_of,
+)
 from emotrace_training.fusion_fitting import (
     FusionRecipe,
     aims_of,
@@ -47,10 +55,18 @@ CONFIG = GatedxLSTMConfig(
 
 
 PROTOTYPES = class_prototypes(8)[:2]
+STREAMS = streams_of(8)
+EMPTY_WINDOW = GatedxLSTM.start_window()
+
+
+def slots(inputs: Inputs) -> tuple[Tensor, Tensor]:
+    """Vectors [turn, slot, width] and which slots are filled [turn, slot]."""
+    values, lengths = slots_of(inputs)
+    return values[:, :, 0], lengths > 0
 
 
 def turn(speaker: str, label: int, *modalities: Modality, value: float = 1.0) -> HeardTurn:
-    return HeardTurn(speaker, {m: np.full(8, value, np.float32) for m in modalities}, label)
+    return HeardTurn(speaker, {m.value: np.full(8, value, np.float32) for m in modalities}, label)
 
 
 def toy(count: int = 60, seed: int = 0) -> Windows:
@@ -61,10 +77,10 @@ def toy(count: int = 60, seed: int = 0) -> Windows:
         turns = []
         for speaker in "ab":
             label = int(rng.random() < 0.3)
-            vectors = {m: np.float32(2 * label - 1 + rng.normal(0, 0.5, 8)) for m in MODALITIES}
-            turns.append(HeardTurn(speaker, vectors, label))
+            streams = {n: np.float32(2 * label - 1 + rng.normal(0, 0.5, 8)) for n in STREAMS}
+            turns.append(HeardTurn(speaker, streams, label))
         dialogues.append(turns)
-    return windows(dialogues, MODALITIES, 8)
+    return windows(dialogues, STREAMS, EMPTY_WINDOW)
 
 
 def test_windows_follow_the_context_rule() -> None:
@@ -73,11 +89,11 @@ def test_windows_follow_the_context_rule() -> None:
             [turn("a", 0, A, L), turn("b", EMPTY, L), turn("b", 1, A, L)],
             [turn("a", 0), turn("a", 1, A)],
         ],
-        MODALITIES,
-        8,
+        STREAMS,
+        EMPTY_WINDOW,
     )
     e = EMPTY
-    assert part.slots.tolist() == [
+    assert part.entries.tolist() == [
         [0, e, e, e, e, e],
         [1, 0, 0, e, e, e],
         [2, 0, 1, 0, 0, e],
@@ -89,39 +105,44 @@ def test_windows_follow_the_context_rule() -> None:
 
 
 def test_gather_shows_only_what_is_there_and_kept() -> None:
-    part = windows([[turn("a", 0, A, value=3), turn("b", 1, L, value=5)]], MODALITIES, 8)
-    vectors, valid, labels = part.gather(np.array([1]))
+    part = windows([[turn("a", 0, A, value=3), turn("b", 1, L, value=5)]], STREAMS, EMPTY_WINDOW)
+    inputs, labels = part.gather(np.array([1]))
+    vectors, valid = slots(inputs)
     assert vectors.shape == (1, 12, 8)
     assert valid[0].nonzero()[:, 0].tolist() == [1, 2, 4]  # own words; a's voice, twice
     assert vectors[0, :, 0].tolist() == [0, 5, 3, 0, 3, *[0] * 7]
     assert labels.tolist() == [1]
-    _, valid, _ = part.gather(np.array([1]), only(L, MODALITIES, alone=True))
+    _, valid = slots(part.gather(np.array([1]), only(L, part, alone=True))[0])
     assert valid[0].nonzero()[:, 0].tolist() == [1]
 
 
 def test_joined_windows_keep_their_contexts() -> None:
-    one = windows([[turn("a", 0, A), turn("b", 1, L, value=2)]], MODALITIES, 8)
+    one = windows([[turn("a", 0, A), turn("b", 1, L, value=2)]], STREAMS, EMPTY_WINDOW)
     both = joined([one, one])
     for shift in (0, 2):
-        for mine, theirs in zip(
-            both.gather(np.array([1 + shift])), one.gather(np.array([1])), strict=True
-        ):
-            assert torch.equal(mine, theirs)
+        mine, my_labels = both.gather(np.array([1 + shift]))
+        theirs, their_labels = one.gather(np.array([1]))
+        assert torch.equal(my_labels, their_labels)
+        for name in STREAMS:
+            assert torch.equal(mine[name].values, theirs[name].values)
+            assert torch.equal(mine[name].lengths, theirs[name].lengths)
 
 
 def test_without_turns() -> None:
     with pytest.raises(ValueError, match="no turns"):
-        windows([[]], MODALITIES, 8)
+        windows([[]], STREAMS, EMPTY_WINDOW)
 
 
 def test_hiding_always_leaves_something_of_the_current_utterance() -> None:
     part = windows(
-        [[turn("a", 0, A), turn("b", 1, L), turn("a", 0, A, L)] for _ in range(200)], MODALITIES, 8
+        [[turn("a", 0, A), turn("b", 1, L), turn("a", 0, A, L)] for _ in range(200)],
+        STREAMS,
+        EMPTY_WINDOW,
     )
     recipe = FusionRecipe(only_acoustic=0.4, only_lexical=0.4, alone=0.5, gap=0.5)
     turns = part.targets()
     keep = hidden(part, turns, recipe, np.random.default_rng(0))
-    _, valid, _ = part.gather(turns, keep)
+    _, valid = slots(part.gather(turns, keep)[0])
     assert valid[:, :2].any(dim=1).all()
     shown = valid[turns % 3 == 2]
     kinds = {tuple(row.tolist()) for row in shown[:, :2]}
@@ -155,26 +176,23 @@ def test_a_fit_learns_and_keeps_its_best_epoch() -> None:
     for name, tensor in fitted.state_dict().items():
         assert torch.equal(tensor, kept[1][name])
     fresh = toy(seed=1)
-    for keep in (None, only(A, MODALITIES, True), only(L, MODALITIES, False)):
+    for keep in (None, only(A, fresh, True), only(L, fresh, False)):
         found = logits_of(fitted, fresh, fresh.targets(), keep).argmax(axis=1)
         assert (found == fresh.labels[fresh.targets()]).mean() > 0.9
 
 
 def test_without_words_the_acoustic_tower_is_the_teacher() -> None:
-    part = windows([[turn("a", 1, A), turn("b", 1, A, L)]], MODALITIES, 8)
-    part.vectors[:, 0] = PROTOTYPES[0].numpy()
+    part = windows([[turn("a", 1, A), turn("b", 1, A, L)]], STREAMS, EMPTY_WINDOW)
+    part.streams[A].values[:] = PROTOTYPES[0].numpy()
     recipe = FusionRecipe(smoothing=0.1, teacher=4.0)
-    vectors, valid, labels = part.gather(np.array([0, 1]))
-    aims = aims_of(vectors, valid, labels, MODALITIES, PROTOTYPES, recipe)
+    aims = aims_of(*part.gather(np.array([0, 1])), PROTOTYPES, recipe)
     taught = torch.tensor([4.0, 0.0]).softmax(0)
     torch.testing.assert_close(aims, torch.stack([taught, torch.tensor([0.05, 0.95])]))
-    keep = only(L, MODALITIES, alone=True)
-    vectors, valid, labels = part.gather(np.array([1]), keep)
-    aims = aims_of(vectors, valid, labels, MODALITIES, PROTOTYPES, recipe)
+    keep = only(L, part, alone=True)
+    aims = aims_of(*part.gather(np.array([1]), keep), PROTOTYPES, recipe)
     torch.testing.assert_close(aims, torch.tensor([[0.05, 0.95]]))
     untaught = replace(recipe, teacher=0.0)
-    vectors, valid, labels = part.gather(np.array([0]))
-    aims = aims_of(vectors, valid, labels, MODALITIES, PROTOTYPES, untaught)
+    aims = aims_of(*part.gather(np.array([0])), PROTOTYPES, untaught)
     torch.testing.assert_close(aims, torch.tensor([[0.05, 0.95]]))
 
 
@@ -193,7 +211,7 @@ def test_a_temperature_undoes_a_scale() -> None:
 
 def test_clips_are_dialogues_of_one(runs) -> None:
     part, weights = clip_windows(runs.acoustic / "oof.npz", "train")
-    assert (part.slots[:, 1:] == EMPTY).all()
+    assert (part.entries[:, 1:] == EMPTY).all()
     assert not part.present[:, 1].any()
     assert len(weights) == len(part.labels)
     assert (weights[part.labels == EMPTY] == 0).all()
@@ -233,8 +251,10 @@ def test_windows_and_predictor_give_the_same_logits(runs) -> None:
     part = load_windows(runs.fusion / "dev-0.npz")
     passed = pass_through(Predictor(bundle), dialogues)
     assert np.array_equal(passed.part.labels, part.labels)
-    assert np.array_equal(passed.part.slots, part.slots)
-    np.testing.assert_allclose(passed.part.vectors[:, 1], part.vectors[:, 1], atol=1e-5)
+    assert np.array_equal(passed.part.entries, part.entries)
+    words, expected = passed.part.streams[L], part.streams[L]
+    assert np.array_equal(words.starts, expected.starts)
+    np.testing.assert_allclose(words.values, expected.values, atol=1e-5)
     mine = logits_of(bundle.fusion, passed.part, np.arange(len(part.labels)))
     np.testing.assert_allclose(mine, passed.logits, atol=1e-5)
 

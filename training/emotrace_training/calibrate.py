@@ -154,10 +154,10 @@ def _temperatures(
     views: dict[str, list[tuple[Windows, NDArray[np.bool_] | None]]] = {
         BOTH: [(part, None) for part in dev],
         Modality.ACOUSTIC: [
-            *((part, only(Modality.ACOUSTIC, MODALITIES, False)) for part in dev),
+            *((part, only(Modality.ACOUSTIC, part, False)) for part in dev),
             (clips, None),
         ],
-        Modality.LEXICAL: [(part, only(Modality.LEXICAL, MODALITIES, False)) for part in dev],
+        Modality.LEXICAL: [(part, only(Modality.LEXICAL, part, False)) for part in dev],
     }
     temperatures, errors = {}, {}
     for key, parts in views.items():

@@ -80,7 +80,7 @@ def pass_through(predictor: Predictor, dialogues: Sequence[ComposedDialogue]) ->
                     states[i] = state
                     name = labels.project(turn.label)
                     label = EMPTY if name is None else labels.index(name)
-                    heard[i].append(HeardTurn(turn.speaker, found.features.vectors, label))
+                    heard[i].append(HeardTurn(turn.speaker, found.features.streams, label))
                     logits[i].append(outcome.prediction.logits)
                     posteriors[i].append(outcome.prediction.posterior)
                     decoder[i].append(outcome.decision.label)
@@ -88,8 +88,10 @@ def pass_through(predictor: Predictor, dialogues: Sequence[ComposedDialogue]) ->
                         if lag is None or number - revision.turn <= lag:
                             decoder[i][revision.turn] = revision.new
                 bar.update(len(at))
+    fusion = predictor.bundle.fusion
+    widths = {name: spec.width for name, spec in fusion.streams.items()}
     return Passed(
-        windows(heard, predictor.modalities, next(iter(heard[0][0].vectors.values())).size),
+        windows(heard, widths, fusion.start_window()),
         np.array([row for rows in logits for row in rows]),
         np.array([row for rows in posteriors for row in rows]),
         np.array([label for rows in decoder for label in rows]),
@@ -174,7 +176,7 @@ def rows(predictor: Predictor, passed: Passed) -> dict[str, dict[str, float]]:
     truth, names = part.labels[turns], predictor.labels
     predicted: dict[str, NDArray[np.int64]] = {}
     for title, modality in (("audio only", Modality.ACOUSTIC), ("text only", Modality.LEXICAL)):
-        keep = only(modality, part.modalities, alone=False)
+        keep = only(modality, part, alone=False)
         predicted[title] = logits_of(predictor.bundle.fusion, part, turns, keep).argmax(axis=1)
     predicted[GATED] = passed.posterior[turns].argmax(axis=1)
     predicted[DECODED] = passed.decoder[turns]

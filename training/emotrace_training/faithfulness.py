@@ -6,9 +6,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from emotrace_models.attribution import attributed
 from emotrace_models.bundle import Bundle
 from emotrace_models.fusion import FusionModel
-from emotrace_training.windows import PAIRS, Windows
+from emotrace_training.windows import Windows
 
 BATCH = 512
 
@@ -20,11 +21,11 @@ def contributions_of(
     """Contributions [turn, slot, class], logits [turn, class] and which slots are filled."""
     found = []
     for start in range(0, len(turns), BATCH):
-        vectors, valid, _ = part.gather(turns[start : start + BATCH])
-        output = model(vectors, valid)
-        found.append((output.explain["contributions"], output.logits, valid))
-    contributions, logits, filled = (torch.cat(column) for column in zip(*found, strict=True))
-    return contributions.numpy(), logits.numpy(), filled.numpy()
+        inputs, _ = part.gather(turns[start : start + BATCH])
+        output = attributed(model, inputs)
+        found.append((output.explain["contributions"], output.logits))
+    contributions, logits = (torch.cat(column).numpy() for column in zip(*found, strict=True))
+    return contributions, logits, part.filled(turns).reshape(len(turns), -1)
 
 
 def faithfulness(
@@ -57,13 +58,12 @@ def _without(
     bundle: Bundle, part: Windows, turns: NDArray[np.int64], slot: NDArray[np.intp]
 ) -> NDArray[np.float64]:
     """Posteriors [turn, class] with one slot of each context taken away."""
-    slots = np.ones((len(turns), PAIRS * len(part.modalities)), dtype=np.bool_)
-    slots[np.arange(len(turns)), slot] = False
-    keep = slots.reshape(len(turns), PAIRS, len(part.modalities))
+    keep = np.ones((len(turns), part.entries.shape[1], len(part.streams)), dtype=np.bool_)
+    keep.reshape(len(turns), -1)[np.arange(len(turns)), slot] = False
     found = []
     for start in range(0, len(turns), BATCH):
-        vectors, valid, _ = part.gather(turns[start : start + BATCH], keep[start : start + BATCH])
-        found.append(bundle.fusion(vectors, valid).logits.numpy())
+        inputs, _ = part.gather(turns[start : start + BATCH], keep[start : start + BATCH])
+        found.append(bundle.fusion(inputs).logits.numpy())
     return _posterior(bundle, np.concatenate(found))
 
 

@@ -13,7 +13,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -33,7 +33,7 @@ from emotrace_training.lexical import VECTORS, load_tower
 from emotrace_training.lexical_fitting import embed
 from emotrace_training.manifests import ClipSplit, read_manifest
 from emotrace_training.metrics import accuracy, confusion, uar
-from emotrace_training.windows import EMPTY, HeardTurn, Windows, joined, windows
+from emotrace_training.windows import EMPTY, HeardTurn, Stream, Windows, joined, windows
 
 MODALITIES = (Modality.ACOUSTIC, Modality.LEXICAL)
 LABELS = SCHEMES["common4"]
@@ -61,8 +61,8 @@ def heard_dialogues(
         turns = []
         for turn, acoustic, lexical in zip(dialogue.turns, sound, word, strict=True):
             found = {Modality.ACOUSTIC: acoustic, Modality.LEXICAL: lexical}
-            vectors = {m: v for m, v in found.items() if v is not None}
-            turns.append(HeardTurn(turn.speaker, vectors, class_of(turn.label)))
+            streams = {m.value: v for m, v in found.items() if v is not None}
+            turns.append(HeardTurn(turn.speaker, streams, class_of(turn.label)))
         result.append(turns)
     return result
 
@@ -77,10 +77,10 @@ def clip_windows(file: Path, split: ClipSplit) -> tuple[Windows, FloatArray]:
         corpora, emotions = table["corpus"][chosen], table["emotion"][chosen]
         vectors = in_frame(torch.from_numpy(table["vector"][chosen])).numpy()
     turns = [
-        [HeardTurn("speaker", {Modality.ACOUSTIC: vector}, class_of(str(emotion)))]
+        [HeardTurn("speaker", {Modality.ACOUSTIC.value: vector}, class_of(str(emotion)))]
         for vector, emotion in zip(vectors, emotions, strict=True)
     ]
-    part = windows(turns, MODALITIES, vectors.shape[1])
+    part = windows(turns, streams_of(vectors.shape[1]), GatedxLSTM.start_window())
     names, corpus = np.unique(corpora, return_inverse=True)
     groups = np.where(part.labels == EMPTY, EMPTY, part.labels * len(names) + corpus)
     return part, class_weights(groups, len(names) * len(LABELS.names), 0.5)
@@ -133,7 +133,7 @@ def command(
             "recipe": asdict(recipe),
             "dev_score_by_epoch": history,
             "dev": ablation(model, dev_part),
-            "valid_clips": _score(model, watched, only(Modality.ACOUSTIC, MODALITIES, True)),
+            "valid_clips": _score(model, watched, only(Modality.ACOUSTIC, watched, True)),
         }
         (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n")
         typer.echo(json.dumps(report, indent=2))
@@ -150,16 +150,26 @@ def dialogue_windows(
     with tqdm(desc=f"hear {split} {number}", total=sum(len(d.turns) for d in dialogues)) as bar:
         sounds = listener.hear(dialogues, bar.update)
     words = _out_of_fold(lexical, dialogues) if split == "train" else _by_tower(lexical, dialogues)
-    part = windows(heard_dialogues(dialogues, sounds, words), MODALITIES, listener.width)
+    turns = heard_dialogues(dialogues, sounds, words)
+    part = windows(turns, streams_of(listener.width), GatedxLSTM.start_window())
     cache.mkdir(parents=True, exist_ok=True)
-    np.savez(file, vectors=part.vectors, present=part.present, slots=part.slots, labels=part.labels)
+    tables: dict[str, Any] = {"entries": part.entries, "labels": part.labels}
+    for name, stream in part.streams.items():
+        tables |= {f"{name}.values": stream.values, f"{name}.starts": stream.starts}
+    np.savez(file, **tables)
     return part
+
+
+def streams_of(width: int) -> dict[str, int]:
+    """Both streams have vectors of one width."""
+    return {modality.value: width for modality in MODALITIES}
 
 
 def load_windows(file: Path) -> Windows:
     """Windows that an earlier run kept."""
     with np.load(file) as table:
-        return Windows(MODALITIES, **{name: table[name] for name in table.files})
+        streams = {m.value: Stream(table[f"{m}.values"], table[f"{m}.starts"]) for m in MODALITIES}
+        return Windows(streams, table["entries"], table["labels"])
 
 
 def load_fusion(folder: Path) -> GatedxLSTM:
@@ -173,10 +183,10 @@ def ablation(model: FusionModel, part: Windows) -> dict[str, dict[str, float]]:
     """Scores with everything, and with less."""
     return {
         "fused": _score(model, part, None),
-        "acoustic": _score(model, part, only(Modality.ACOUSTIC, MODALITIES, False)),
-        "lexical": _score(model, part, only(Modality.LEXICAL, MODALITIES, False)),
-        "acoustic, no context": _score(model, part, only(Modality.ACOUSTIC, MODALITIES, True)),
-        "lexical, no context": _score(model, part, only(Modality.LEXICAL, MODALITIES, True)),
+        "acoustic": _score(model, part, only(Modality.ACOUSTIC, part, False)),
+        "lexical": _score(model, part, only(Modality.LEXICAL, part, False)),
+        "acoustic, no context": _score(model, part, only(Modality.ACOUSTIC, part, True)),
+        "lexical, no context": _score(model, part, only(Modality.LEXICAL, part, True)),
     }
 
 
@@ -201,7 +211,7 @@ def _fit(
 
         def judge(candidate: FusionModel) -> float:
             fused = _score(candidate, dev, None)
-            alone = _score(candidate, watched, only(Modality.ACOUSTIC, MODALITIES, True))
+            alone = _score(candidate, watched, only(Modality.ACOUSTIC, watched, True))
             value = (fused["uar"] + fused["accuracy"] + alone["uar"]) / 3
             bar.set_postfix(dev=f"{value:.4f}")
             return value

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from emotrace_models.fusion import FusionModel
+from emotrace_models.fusion import FusionModel, Inputs
 from emotrace_models.types import FloatArray, Modality
-from emotrace_training.windows import PAIRS, Windows
+from emotrace_training.windows import Windows
 
 Progress = Callable[[int, int], None]
 
@@ -86,9 +86,9 @@ def fit(
         for start in range(0, len(targets), recipe.batch):
             turns = targets[start : start + recipe.batch]
             keep = hidden(part, turns, recipe, generator)
-            vectors, valid, labels = part.gather(turns, keep)
-            aims = aims_of(vectors, valid, labels, part.modalities, prototypes, recipe)
-            losses = F.cross_entropy(model(vectors, valid).logits, aims, reduction="none")
+            inputs, labels = part.gather(turns, keep)
+            aims = aims_of(inputs, labels, prototypes, recipe)
+            losses = F.cross_entropy(model(inputs).logits, aims, reduction="none")
             loss = (losses * torch.from_numpy(weights[turns])).mean()
             optimiser.zero_grad()
             torch.autograd.backward(loss)
@@ -104,21 +104,14 @@ def fit(
     return model.eval(), history
 
 
-def aims_of(
-    vectors: Tensor,
-    valid: Tensor,
-    labels: Tensor,
-    modalities: Sequence[Modality],
-    prototypes: Tensor,
-    recipe: FusionRecipe,
-) -> Tensor:
+def aims_of(inputs: Inputs, labels: Tensor, prototypes: Tensor, recipe: FusionRecipe) -> Tensor:
     """What the model should say [turn, class]: the label, smoothed; where there are no words at
     all, what the acoustic tower says by itself."""
     count = len(prototypes)
     aims = F.one_hot(labels, count) * (1 - recipe.smoothing) + recipe.smoothing / count
     if recipe.teacher:
-        wordless = ~valid[:, list(modalities).index(Modality.LEXICAL) :: len(modalities)].any(dim=1)
-        sound = vectors[:, list(modalities).index(Modality.ACOUSTIC)]
+        wordless = ~(inputs[Modality.LEXICAL].lengths > 0).any(dim=1)
+        sound = inputs[Modality.ACOUSTIC].values[:, 0, 0]
         taught = (recipe.teacher * sound @ prototypes.T).softmax(dim=1)
         aims = torch.where(wordless[:, None], taught, aims)
     return aims
@@ -130,27 +123,27 @@ def hidden(
     recipe: FusionRecipe,
     generator: np.random.Generator,
 ) -> NDArray[np.bool_]:
-    """What of each context may be seen: [turn, pair, modality]. Something of the current
+    """What of each context may be seen: [turn, entry, stream]. Something of the current
     utterance always is."""
-    count, modalities = len(turns), len(part.modalities)
-    keep = generator.random((count, PAIRS, modalities)) >= recipe.gap
+    count, names = len(turns), list(part.streams)
+    keep = generator.random((count, part.entries.shape[1], len(names))) >= recipe.gap
     keep[generator.random(count) < recipe.alone, 1:] = False
     scene = generator.random(count)
     only_acoustic = scene < recipe.only_acoustic
     only_lexical = ~only_acoustic & (scene < recipe.only_acoustic + recipe.only_lexical)
-    for only, modality in ((only_acoustic, Modality.ACOUSTIC), (only_lexical, Modality.LEXICAL)):
-        for column, other in enumerate(part.modalities):
-            if other != modality:
+    for only, stream in ((only_acoustic, Modality.ACOUSTIC), (only_lexical, Modality.LEXICAL)):
+        for column, other in enumerate(names):
+            if other != stream:
                 keep[only, :, column] = False
     nothing = ~(keep[:, 0] & part.present[turns]).any(axis=1)
     keep[nothing, 0] = True
     return keep
 
 
-def only(modality: Modality, modalities: Sequence[Modality], alone: bool) -> NDArray[np.bool_]:
-    """A `keep` [1, pair, modality] that shows one modality, with or without context."""
-    keep = np.zeros((1, PAIRS, len(modalities)), dtype=np.bool_)
-    keep[:, : 1 if alone else None, list(modalities).index(modality)] = True
+def only(stream: str, part: Windows, alone: bool) -> NDArray[np.bool_]:
+    """A `keep` [1, entry, stream] that shows one stream, with or without context."""
+    keep = np.zeros((1, part.entries.shape[1], len(part.streams)), dtype=np.bool_)
+    keep[:, : 1 if alone else None, list(part.streams).index(stream)] = True
     return keep
 
 
@@ -166,6 +159,6 @@ def logits_of(
     model.eval()
     found = []
     for start in range(0, len(turns), batch):
-        vectors, valid, _ = part.gather(turns[start : start + batch], keep)
-        found.append(model(vectors, valid).logits.numpy())
+        inputs, _ = part.gather(turns[start : start + batch], keep)
+        found.append(model(inputs).logits.numpy())
     return np.concatenate(found)

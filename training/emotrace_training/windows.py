@@ -1,6 +1,6 @@
-"""Contexts as arrays: each utterance's vectors once, and which utterances stand in which slot.
+"""Contexts as arrays: each utterance's features once, and which utterances stand in which entry.
 
-The slots come from the same ContextWindow that serves live dialogues, so training cannot differ.
+The entries come from the same windows that serve live dialogues, so training cannot differ.
 """
 
 from __future__ import annotations
@@ -13,99 +13,150 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from emotrace_models.context import OFFSETS, ContextWindow
-from emotrace_models.types import FloatArray, Modality, UtteranceFeatures
+from emotrace_models.context import Window
+from emotrace_models.fusion import Inputs, Sequences
+from emotrace_models.types import FloatArray, UtteranceFeatures
 
 EMPTY = -1
-PAIRS = 2 * OFFSETS  # self and interlocutor at each offset
 
 
 @dataclass(frozen=True, slots=True)
 class HeardTurn:
-    """A turn as the fusion model meets it. label: class index, or EMPTY for context only."""
+    """A turn as the fusion model meets it.
+
+    streams: features [width] or [step, width]. label: class index, or EMPTY for context only.
+    """
 
     speaker: str
-    vectors: Mapping[Modality, FloatArray]
+    streams: Mapping[str, FloatArray]
     label: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stream:
+    """The features of all turns in one stream, one after the other.
+
+    values [step of all turns, width] float32; starts [turn + 1] int64: where each turn's begin;
+    a turn without any has none.
+    """
+
+    values: FloatArray
+    starts: NDArray[np.int64]
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """[turn] steps, 0 where the turn has none."""
+        return np.diff(self.starts)
+
+    def padded(self, turns: NDArray[np.int64], keep: NDArray[np.bool_]) -> Sequences:
+        """The features of `turns` [row, entry], EMPTY or not in `keep` [row, entry]: absent."""
+        lengths = np.where(keep & (turns != EMPTY), self.lengths[turns], 0)
+        steps = np.arange(max(1, lengths.max(initial=0)))
+        real = steps < lengths[..., None]  # [row, entry, step]
+        values = np.zeros((*real.shape, self.values.shape[1]), dtype=np.float32)
+        values[real] = self.values[(self.starts[turns][..., None] + steps)[real]]
+        return Sequences(torch.from_numpy(values), torch.from_numpy(lengths))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Windows:
     """All turns of many dialogues, in order.
 
-    vectors [turn, modality, width] float32, zero where absent; present [turn, modality] bool;
-    slots [turn, pair] int64, the turn that stands at (offset, role) or EMPTY; labels [turn].
+    entries [turn, entry] int64: the turn that stands there, or EMPTY; labels [turn].
     """
 
-    modalities: tuple[Modality, ...]
-    vectors: FloatArray
-    present: NDArray[np.bool_]
-    slots: NDArray[np.int64]
+    streams: Mapping[str, Stream]
+    entries: NDArray[np.int64]
     labels: NDArray[np.int64]
+
+    @property
+    def present(self) -> NDArray[np.bool_]:
+        """[turn, stream]: which turns have which stream."""
+        return np.stack([stream.lengths > 0 for stream in self.streams.values()], axis=1)
 
     def targets(self) -> NDArray[np.int64]:
         """Indices of the turns that have a class."""
         return np.flatnonzero(self.labels != EMPTY)
 
+    def filled(self, turns: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """[turn, entry, stream]: what there is in the contexts of `turns`."""
+        entries = self.entries[turns]
+        filled: NDArray[np.bool_] = self.present[entries] & (entries != EMPTY)[..., None]
+        return filled
+
     def gather(
         self, turns: NDArray[np.int64], keep: NDArray[np.bool_] | None = None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Contexts of `turns`: vectors [turn, slot, width], valid [turn, slot], labels [turn].
+    ) -> tuple[Inputs, Tensor]:
+        """Contexts of `turns` and their labels [turn].
 
-        keep [turn, pair, modality]: what may be seen of what there is; all of it by default.
+        keep [turn or 1, entry, stream]: what may be seen of what there is; all of it by default.
         """
-        index = self.slots[turns]  # [turn, pair]
-        valid = self.present[index] & (index != EMPTY)[..., None]  # [turn, pair, modality]
-        if keep is not None:
-            valid &= keep
-        vectors = self.vectors[index] * valid[..., None]
-        flat = (len(turns), PAIRS * len(self.modalities))
-        return (
-            torch.from_numpy(vectors.reshape(*flat, -1)),
-            torch.from_numpy(valid.reshape(flat)),
-            torch.from_numpy(self.labels[turns]),
-        )
+        entries = self.entries[turns]
+        if keep is None:
+            keep = np.ones((1, 1, len(self.streams)), dtype=np.bool_)
+        inputs = {
+            name: stream.padded(entries, np.broadcast_to(keep[..., column], entries.shape))
+            for column, (name, stream) in enumerate(self.streams.items())
+        }
+        return inputs, torch.from_numpy(self.labels[turns])
 
 
 def windows(
-    dialogues: Sequence[Sequence[HeardTurn]], modalities: tuple[Modality, ...], width: int
+    dialogues: Sequence[Sequence[HeardTurn]], streams: Mapping[str, int], window: Window
 ) -> Windows:
-    """Dialogues -> arrays. Raises ValueError where there is no turn."""
+    """Dialogues -> arrays. streams: width by name; window: the empty one of the fusion model.
+
+    Raises ValueError where there is no turn.
+    """
     turns = [turn for dialogue in dialogues for turn in dialogue]
     if not turns:
         raise ValueError("there are no turns to make windows of")
-    vectors = np.zeros((len(turns), len(modalities), width), dtype=np.float32)
-    present = np.zeros((len(turns), len(modalities)), dtype=np.bool_)
-    slots = np.full((len(turns), PAIRS), EMPTY, dtype=np.int64)
+    entries = np.full((len(turns), len(window.context().entries)), EMPTY, dtype=np.int64)
     number = 0
     for dialogue in dialogues:
-        window = ContextWindow.empty()
+        heard = window
         for turn in dialogue:
-            for column, modality in enumerate(modalities):
-                if (vector := turn.vectors.get(modality)) is not None:
-                    vectors[number, column] = vector
-                    present[number, column] = True
-            if turn.vectors:  # a turn of which nothing is known never reaches a predictor
-                window = window.push(UtteranceFeatures(number, turn.speaker, turn.vectors))
-                pairs = window.context().pairs
-                slots[number] = [EMPTY if f is None else f.index for pair in pairs for f in pair]
+            if turn.streams:  # a turn of which nothing is known never reaches a predictor
+                heard = heard.push(UtteranceFeatures(number, turn.speaker, turn.streams))
+                entries[number] = [
+                    EMPTY if entry.features is None else entry.features.index
+                    for entry in heard.context().entries
+                ]
             number += 1
     labels = np.array([turn.label for turn in turns], dtype=np.int64)
-    labels[slots[:, 0] == EMPTY] = EMPTY
-    return Windows(modalities, vectors, present, slots, labels)
+    labels[entries[:, 0] == EMPTY] = EMPTY
+    return Windows(
+        {name: stream_of([t.streams.get(name) for t in turns], w) for name, w in streams.items()},
+        entries,
+        labels,
+    )
+
+
+def stream_of(features: Sequence[FloatArray | None], width: int) -> Stream:
+    """Features of each turn, [width] or [step, width] or None, as one stream."""
+    rows = [np.zeros((0, width), np.float32) if f is None else np.atleast_2d(f) for f in features]
+    starts = np.cumsum([0, *(len(row) for row in rows)], dtype=np.int64)
+    return Stream(np.concatenate(rows).astype(np.float32, copy=False), starts)
 
 
 def joined(parts: Sequence[Windows]) -> Windows:
     """Several windows as one."""
-    starts = np.cumsum([0, *(len(part.labels) for part in parts)])
-    slots = [
-        np.where(part.slots == EMPTY, EMPTY, part.slots + start)
-        for part, start in zip(parts, starts[:-1], strict=True)
+    firsts = np.cumsum([0, *(len(part.labels) for part in parts)])
+    entries = [
+        np.where(part.entries == EMPTY, EMPTY, part.entries + first)
+        for part, first in zip(parts, firsts[:-1], strict=True)
     ]
     return Windows(
-        parts[0].modalities,
-        np.concatenate([part.vectors for part in parts]),
-        np.concatenate([part.present for part in parts]),
-        np.concatenate(slots),
+        {name: _end_to_end([part.streams[name] for part in parts]) for name in parts[0].streams},
+        np.concatenate(entries),
         np.concatenate([part.labels for part in parts]),
+    )
+
+
+def _end_to_end(streams: Sequence[Stream]) -> Stream:
+    firsts = np.cumsum([0, *(len(stream.values) for stream in streams)])
+    starts = [stream.starts[:-1] + first for stream, first in zip(streams, firsts, strict=False)]
+    return Stream(
+        np.concatenate([stream.values for stream in streams]),
+        np.concatenate([*starts, firsts[-1:]]),
     )

@@ -1,4 +1,4 @@
-"""What every encoder does: one utterance in, one vector out, the speaker's state as a value."""
+"""What every encoder does: one utterance in, a vector or a sequence out."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from torch import nn
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from emotrace_models.types import FloatArray, Modality, Utterance
 
@@ -15,19 +18,31 @@ SpeakerState = Any
 
 
 class Encoder(nn.Module):
-    """Maps an utterance to a vector [width] of one modality.
+    """Maps an utterance to a vector [width] or a sequence [step, width] of one modality.
 
     Subclasses are registered by name and built as `cls(config, assets)`: a frozen config of
     `config_type`, and the files that `assets` names (a tokenizer, say) as bytes by file name.
+    Where two encoders hear the same modality, each has a `stream` of its own.
     """
 
     modality: ClassVar[Modality]
     config_type: ClassVar[type[Any]]
     assets: ClassVar[tuple[str, ...]] = ()
+    config: Any
     width: int
 
     def __init__(self, config: Any, assets: Mapping[str, bytes] | None = None) -> None:
         super().__init__()
+
+    @property
+    def stream(self) -> str:
+        """What a fusion model knows its features by."""
+        return self.modality.value
+
+    @classmethod
+    def small(cls) -> tuple[Any, Mapping[str, bytes]]:
+        """The smallest useful config and assets, for the contract tests and toy bundles."""
+        raise NotImplementedError(f"{cls.__name__} has no small form")
 
     @abstractmethod
     def start(self) -> SpeakerState:
@@ -37,7 +52,61 @@ class Encoder(nn.Module):
     def encode(
         self, items: Sequence[tuple[SpeakerState, Utterance]]
     ) -> list[tuple[FloatArray | None, SpeakerState]]:
-        """Vectors [width] float32 and next states, item by item; None where the modality is absent.
+        """Features float32 and next states, item by item; None where the modality is absent.
 
         Pure: the result for an item depends neither on its companions nor on earlier calls.
         """
+
+
+class NetworkEncoder(Encoder):
+    """An encoder that keeps nothing of a speaker: a front end without weights, then a network.
+
+    Training may cache what the front end gives and go on fitting the network behind it.
+
+    pads: whether the network's features are the same in a padded batch as alone. Where they are
+    not (group normalisation over time), only items of one length share a batch.
+    """
+
+    pads: ClassVar[bool] = False
+
+    @abstractmethod
+    def front(self, utterance: Utterance) -> NDArray[Any] | None:
+        """What the network reads [position, ...]; None where the modality is absent."""
+
+    @abstractmethod
+    def forward(self, fronts: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """fronts [item, position, ...], zeros on the right; lengths [item] positions.
+
+        Gives features [item, step, width], zero beyond an item's steps, and steps [item].
+        """
+
+    def start(self) -> SpeakerState:
+        return None
+
+    @torch.inference_mode()
+    def encode(
+        self, items: Sequence[tuple[SpeakerState, Utterance]]
+    ) -> list[tuple[FloatArray | None, SpeakerState]]:
+        results: list[tuple[FloatArray | None, SpeakerState]] = [(None, s) for s, _ in items]
+        fronts = {
+            i: front
+            for i, (_, utterance) in enumerate(items)
+            if (front := self.front(utterance)) is not None
+        }
+        groups: dict[int, list[int]] = {}
+        for i, front in fronts.items():
+            groups.setdefault(0 if self.pads else len(front), []).append(i)
+        for rows in groups.values():
+            features, steps = self(*padded_fronts([fronts[i] for i in rows]))
+            for i, row, count in zip(rows, features.numpy(), steps.tolist(), strict=True):
+                results[i] = (np.ascontiguousarray(row[:count]), items[i][0])
+        return results
+
+
+def padded_fronts(fronts: Sequence[NDArray[Any]]) -> tuple[Tensor, Tensor]:
+    """Arrays [position, ...] -> a batch [item, position, ...], zeros on the right, and lengths."""
+    lengths = [len(front) for front in fronts]
+    batch = np.zeros((len(fronts), max(lengths), *fronts[0].shape[1:]), dtype=fronts[0].dtype)
+    for row, front in zip(batch, fronts, strict=True):
+        row[: len(front)] = front
+    return torch.from_numpy(batch), torch.tensor(lengths)

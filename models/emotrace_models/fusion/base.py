@@ -1,35 +1,116 @@
-"""What every fusion model does: the vectors of a context in, raw logits and their reasons out."""
+"""What every fusion model does: the streams of a context in, raw logits and their reasons out."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
+from emotrace_models.context import UtteranceWindow, Window
 from emotrace_models.types import Modality
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSpec:
+    """What a fusion model takes of one stream: [step, width]; a vector is one step.
+
+    steps: how many; None for any number.
+    """
+
+    modality: Modality
+    width: int
+    steps: int | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sequences:
+    """One stream of a batch of contexts.
+
+    values [batch, entry, step, width] float32, padded with zeros on the right;
+    lengths [batch, entry] int64: real steps, 0 where the slot is empty.
+    """
+
+    values: Tensor
+    lengths: Tensor
+
+    def mask(self) -> Tensor:
+        """[batch, entry, step] bool: which steps are real."""
+        steps = torch.arange(self.values.shape[2], device=self.values.device)
+        return steps < self.lengths[..., None]
+
+    def current(self) -> tuple[Tensor, Tensor]:
+        """The current utterance: values [batch, step, width], zero where padded, and lengths
+        [batch], for models without context."""
+        values = self.values[:, 0].masked_fill(~self.mask()[:, 0, :, None], 0.0)
+        return values, self.lengths[:, 0]
+
+
+Inputs = Mapping[str, Sequences]  # by stream
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FusionOutput:
-    """logits [batch, class], raw; explain: the interpretable tensors named in models.md."""
+    """logits [batch, class], raw; explain: the interpretable tensors named in models.md.
+
+    Of a model with `additive`, explain has `contributions` [batch, slot, class] and `bias` [class],
+    whose sum is the logits. `gates` [batch, slot] stands there where the model has gates.
+    Slots are entries times streams: s = entry * (number of streams) + stream.
+    """
 
     logits: Tensor
     explain: dict[str, Tensor]
 
 
 class FusionModel(nn.Module):
-    """Registered by name and built from a frozen config, `config_type`. Never applies softmax."""
+    """Registered by name and built from a frozen config, `config_type`. Never applies softmax.
+
+    Every model takes any stream as absent (lengths 0) and then gives finite logits; whether they
+    are of use depends on its training, which a bundle states (`Bundle.requires`).
+
+    streams: what it takes, in the order of its slots. additive: see FusionOutput.
+    """
 
     config_type: ClassVar[type[Any]]
-    modalities: tuple[Modality, ...]
+    additive: bool = False
+    streams: Mapping[str, StreamSpec]
 
     @classmethod
     @abstractmethod
-    def small_config(cls, modalities: tuple[Modality, ...], classes: int, embedding: int) -> Any:
+    def small_config(cls, classes: int) -> Any:
         """A config of the smallest useful size: for the contract tests and toy bundles."""
 
+    @classmethod
+    def start_window(cls) -> Window:
+        """The context that the model needs, of a dialogue in which nobody has spoken."""
+        return UtteranceWindow()
+
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        return tuple(dict.fromkeys(spec.modality for spec in self.streams.values()))
+
+    @property
+    def stream_modalities(self) -> Mapping[str, Modality]:
+        return {name: spec.modality for name, spec in self.streams.items()}
+
     @abstractmethod
-    def forward(self, vectors: Tensor, valid: Tensor) -> FusionOutput:
-        """vectors [batch, slot, embedding], zero where empty; valid [batch, slot] bool."""
+    def forward(self, inputs: Inputs) -> FusionOutput:
+        """inputs: every one of `streams`. Nothing is read beyond a sequence's length."""
+
+
+def slots_of(inputs: Inputs) -> tuple[Tensor, Tensor]:
+    """Streams of one width as slots: values [batch, slot, step, width], zero where padded or
+    empty, and lengths [batch, slot]."""
+    steps = max(stream.values.shape[2] for stream in inputs.values())
+    values = [
+        nn.functional.pad(
+            stream.values.masked_fill(~stream.mask()[..., None], 0.0),
+            (0, 0, 0, steps - stream.values.shape[2]),
+        )
+        for stream in inputs.values()
+    ]
+    lengths = [stream.lengths for stream in inputs.values()]
+    return torch.stack(values, dim=2).flatten(1, 2), torch.stack(lengths, dim=2).flatten(1, 2)

@@ -12,12 +12,18 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from emotrace_models.fusion.base import FusionModel, FusionOutput
+from emotrace_models.context import OFFSETS, ContextWindow
+from emotrace_models.fusion.base import (
+    FusionModel,
+    FusionOutput,
+    Inputs,
+    StreamSpec,
+    slots_of,
+)
 from emotrace_models.layers import XLSTMStack
 from emotrace_models.registry import register
 from emotrace_models.types import Modality
 
-OFFSETS = 3  # the current utterance and the two before it
 ROLES = 2  # the speaker of that utterance, and whom they answered
 
 Share = Literal["none", "role_modality", "modality"]
@@ -108,17 +114,21 @@ class SlotEncoder(nn.Module):
 class GatedxLSTM(FusionModel):
     """Slots s = (2 offset + role) M + modality; slot 0 is the current utterance's first modality.
 
-    explain: gates [batch, offset, role * modality] (the first is 1, equation 4; an empty slot's is
-    0 where `missing` is `mask`), contributions [batch, slot, class], bias [class] (contributions
-    and bias sum to the logits), slot_valid [batch, slot].
+    explain: gates [batch, slot] (the first is 1, equation 4; an empty slot's is 0 where `missing`
+    is `mask`), contributions [batch, slot, class], bias [class] (contributions and bias sum to the
+    logits), slot_valid [batch, slot].
     """
 
     config_type = GatedxLSTMConfig
+    additive = True
 
     def __init__(self, config: GatedxLSTMConfig) -> None:
         super().__init__()
         self.config = config
-        self.modalities = config.modalities
+        self.streams = {
+            modality.value: StreamSpec(modality, config.embedding, steps=1)
+            for modality in config.modalities
+        }
         # Encoder e reads the slots s with s mod encoders = e: see the order of the slots above.
         self.encoders = nn.ModuleList(SlotEncoder(config) for _ in range(config.encoders))
         self.gate = nn.Linear(config.embedding, config.slots - 1)
@@ -126,17 +136,25 @@ class GatedxLSTM(FusionModel):
         self.classifier = nn.Linear(config.slots * config.width, config.classes)
 
     @classmethod
-    def small_config(
-        cls, modalities: tuple[Modality, ...], classes: int, embedding: int
-    ) -> GatedxLSTMConfig:
-        """embedding must be a multiple of 4."""
+    def small_config(cls, classes: int) -> GatedxLSTMConfig:
         return GatedxLSTMConfig(
-            modalities, classes, embedding, steps=4, width=16, blocks=1, heads=2, share="modality"
+            (Modality.ACOUSTIC, Modality.LEXICAL),
+            classes,
+            embedding=32,
+            steps=4,
+            width=16,
+            blocks=1,
+            heads=2,
+            share="modality",
         )
 
-    def forward(self, vectors: Tensor, valid: Tensor) -> FusionOutput:
-        """vectors [batch, slot, embedding]; valid [batch, slot] bool: other slots are not read."""
-        vectors = vectors.masked_fill(~valid.unsqueeze(-1), 0.0)
+    @classmethod
+    def start_window(cls) -> ContextWindow:
+        return ContextWindow.empty()
+
+    def forward(self, inputs: Inputs) -> FusionOutput:
+        sequences, lengths = slots_of({name: inputs[name] for name in self.streams})
+        vectors, valid = sequences[:, :, 0], lengths > 0  # [batch, slot, embedding], [batch, slot]
         gates = self._gates(vectors[:, 0], valid)  # [batch, slot]
         features = self.dropout(self._encode(vectors, valid))  # [batch, slot, width]
         gated = features * gates.unsqueeze(-1)
@@ -147,7 +165,7 @@ class GatedxLSTM(FusionModel):
         return FusionOutput(
             logits=contributions.sum(1) + bias,
             explain={
-                "gates": gates.view(-1, OFFSETS, self.config.slots // OFFSETS),
+                "gates": gates,
                 "contributions": contributions,
                 "bias": bias,
                 "slot_valid": valid,
