@@ -119,8 +119,8 @@ def decibels(
     reference: `max`, the largest power there. range_db: nothing lies further under the loudest.
     """
     top = float(power.max()) if reference == "max" else reference
-    result: FloatArray = 10.0 * np.log10(np.maximum(power, floor))
-    result = result - np.float32(10.0 * np.log10(max(top, floor)))
+    result: FloatArray = np.float32(10.0) * np.log10(np.maximum(power, np.float32(floor)))
+    result -= np.float32(10.0 * np.log10(max(top, floor)))
     return result if range_db is None else np.maximum(result, result.max() - np.float32(range_db))
 
 
