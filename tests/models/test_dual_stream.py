@@ -234,7 +234,7 @@ def test_the_image_is_read_by_mel_rows_or_by_frames() -> None:
 
 @torch.inference_mode()
 def test_stream_b_is_the_mean_of_its_real_frames() -> None:
-    pooled = model("con", b_features="pool768", d1=6, d2=None)
+    pooled = model("con", b_features="pool768", d2=None)
     given = inputs()
     averaged = dict(given)
     values, lengths = given["acoustic"].current()

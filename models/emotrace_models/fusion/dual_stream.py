@@ -168,7 +168,7 @@ class DualStream(FusionModel):
     @classmethod
     def small_config(cls, classes: int) -> DualStreamConfig:
         return DualStreamConfig(
-            classes, image=16, filters=8, embedding=8, hidden=4, acoustic=12, d1=6, d2=6
+            classes, image=16, filters=8, embedding=8, hidden=4, acoustic=12, d1=8, d2=8
         )
 
     def forward(self, inputs: Inputs) -> FusionOutput:

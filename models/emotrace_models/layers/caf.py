@@ -109,14 +109,16 @@ class Concatenation(LinearFusion):
 
     def branches(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         x, y = self.aligned(x, y)
-        of_x, of_y = self.out.weight.split(self.aligned.widths, dim=1)
+        of_x, of_y = self._columns()
         half = self.out.bias / 2
         return x @ of_x.T + half, y @ of_y.T + half
 
     def fuse(self) -> nn.Linear:
-        return _fused(
-            self.aligned, *self.out.weight.split(self.aligned.widths, dim=1), self.out.bias
-        )
+        return _fused(self.aligned, *self._columns(), self.out.bias)
+
+    def _columns(self) -> tuple[Tensor, Tensor]:
+        first = self.aligned.widths[0]
+        return self.out.weight[:, :first], self.out.weight[:, first:]
 
 
 class FiLM(nn.Module):

@@ -43,7 +43,7 @@ class DPCNN(nn.Module):
         The steps are every level's, `heights` of them, from fine to coarse.
         """
         below = self.region(image.transpose(1, 2))  # [batch, filters, height]
-        levels = []
+        levels: list[Tensor] = []
         for level in range(len(self.heights)):
             if level:
                 below = functional.max_pool1d(levels[-1], KERNEL, stride=2)
