@@ -30,9 +30,12 @@ class Encoder(nn.Module):
     assets: ClassVar[tuple[str, ...]] = ()
     config: Any
     width: int
+    asset_files: Mapping[str, bytes]  # what it was built with, for the bundle it goes into
 
     def __init__(self, config: Any, assets: Mapping[str, bytes] | None = None) -> None:
         super().__init__()
+        given = assets or {}
+        self.asset_files = {name: given[name] for name in self.assets if name in given}
 
     @property
     def stream(self) -> str:
