@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import csv
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
-import typer
-from typer.testing import CliRunner
 
-from emotrace_training.corpora.clips import read_clips
-from emotrace_training.corpora.emodb import SENTENCES, prepare_emodb
-from emotrace_training.corpora.nemo import prepare_nemo
-from emotrace_training.corpora.ravdess import prepare_ravdess
-from emotrace_training.manifests import ManifestError, Record, read_manifest
-from emotrace_training.prepare import command
+from emotrace_training.corpora.emodb import SENTENCES, read_emodb
+from emotrace_training.corpora.labels_csv import read_labels_csv
+from emotrace_training.corpora.loading import Loaded, Settings
+from emotrace_training.corpora.nemo import read_nemo
+from emotrace_training.corpora.ravdess import read_ravdess
+from emotrace_training.manifests import ManifestError, Record
 
 Row = dict[str, str]
 GOOD: Row = {"file": "audio/a.wav", "speaker": "7", "emotion": "joy", "split": "train"}
@@ -36,26 +33,26 @@ def folder_of(path: Path, rows: list[Row], **columns: str) -> Path:
 
 
 def read(path: Path) -> list[Record]:
-    return read_clips(path, "toy", "en", "CC0-1.0", lambda row: "")
+    return read_labels_csv(path, "toy", "en", "CC0-1.0", lambda row: "").records
 
 
 @pytest.mark.parametrize(
-    ("name", "prepare", "clips", "speakers", "emotions"),
+    ("name", "loader", "clips", "speakers", "emotions"),
     [
-        ("emodb", prepare_emodb, 408, 8, 7),
-        ("ravdess_speech", prepare_ravdess, 1_320, 22, 8),
-        ("nemo", prepare_nemo, 3_942, 8, 6),
+        ("emodb", read_emodb, 408, 8, 7),
+        ("ravdess_speech", read_ravdess, 1_320, 22, 8),
+        ("nemo", read_nemo, 3_942, 8, 6),
     ],
 )
-def test_the_real_folders(
+def test_12_11_the_real_folders(
     shared: Path,
     name: str,
-    prepare: Callable[[Path], list[Record]],
+    loader: Callable[[Path, Settings], Loaded],
     clips: int,
     speakers: int,
     emotions: int,
 ) -> None:
-    found = prepare(shared / "data" / name)
+    found = loader(shared / "data" / name, Settings()).records
     assert len(found) == clips
     assert len({clip.speaker for clip in found}) == speakers
     assert len({clip.emotion for clip in found}) == emotions
@@ -67,16 +64,14 @@ def test_the_real_folders(
 
 
 def test_names_are_made_canonical(tmp_path: Path) -> None:
-    rows = [GOOD, {**GOOD, "emotion": "Fearful", "split": "test"}]
-    found = read(folder_of(tmp_path / "toy", rows))
-    assert [(c.emotion, c.split, c.speaker) for c in found] == [
-        ("happiness", "train", "toy:7"),
-        ("fear", "test", "toy:7"),
-    ]
+    (found,) = read(folder_of(tmp_path / "toy", [{**GOOD, "emotion": "Fearful"}], gender="f"))
+    assert (found.emotion, found.label_raw, found.split) == ("fear", "Fearful", "train")
+    assert (found.id, found.speaker, found.gender) == ("a", "toy:7", "female")
 
 
 def test_the_words_of_emodb(tmp_path: Path) -> None:
-    found = prepare_emodb(folder_of(tmp_path / "emodb", [GOOD], text_code="b10"))
+    folder = folder_of(tmp_path / "emodb", [GOOD], text_code="b10")
+    found = read_emodb(folder, Settings()).records
     assert found[0].text == SENTENCES["b10"]
 
 
@@ -106,22 +101,6 @@ def test_no_folder_no_column_no_clips(tmp_path: Path) -> None:
         read(folder_of(tmp_path / "toy", []))
 
 
-def test_the_command(tmp_path: Path) -> None:
-    app = typer.Typer()
-    app.command()(command)
-    rows = [{**GOOD, "file": f"audio/{s}.wav", "split": s} for s in ("train", "test")]
-    folder = folder_of(tmp_path / "nemo", rows, text="Tak.")
-    for row in rows:
-        (folder / row["file"]).write_bytes((folder / "audio" / "a.wav").read_bytes())
-    manifest = tmp_path / "manifest.jsonl"
-    arguments = ["--data", str(tmp_path), "--manifest", str(manifest), "--corpus"]
-    done = CliRunner().invoke(app, [*arguments, "nemo"])
-    assert done.exit_code == 0, done.output
-    found = read_manifest(manifest, splits=("train", "test"))
-    assert Counter(clip.text for clip in found) == {"Tak.": 2}
-    missing = CliRunner().invoke(app, [*arguments, "emodb"])
-    assert missing.exit_code == 1
-    assert "labels.csv" in missing.output
-    unknown = CliRunner().invoke(app, [*arguments, "iemocap"])
-    assert unknown.exit_code == 2
-    assert "no corpus" in unknown.output
+def test_a_clip_that_comes_twice_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match=r"labels.csv:3: a stands in .*labels.csv:2 too"):
+        read(folder_of(tmp_path / "toy", [GOOD, GOOD]))

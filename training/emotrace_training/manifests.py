@@ -168,6 +168,23 @@ def read_clips(path: Path, splits: Sequence[ClipSplit] = ()) -> list[Record]:
     return clips
 
 
+def dialogues_of(
+    records: Iterable[Record], order: Literal["start", "transcript"] = "start"
+) -> dict[tuple[str, str], list[Record]]:
+    """The records of each (corpus, dialogue), in the order in which they came.
+
+    start: by start time, turns that start at once by their place in the transcript; transcript: by
+    that place alone, as the released IEMOCAP code has it (models.md 2.2) and as MELD needs it,
+    some of whose times are wrong.
+    """
+    found: dict[tuple[str, str], list[Record]] = {}
+    for record in records:
+        found.setdefault((record.corpus, record.dialogue), []).append(record)
+    for turns in found.values():
+        turns.sort(key=lambda r: (r.start_s if order == "start" else 0.0, r.turn))
+    return found
+
+
 def read_sound(record: Record) -> FloatArray:
     """Samples [sample] float32 of a record: 16 kHz, mono. ManifestError where there are none."""
     try:

@@ -1,49 +1,47 @@
-"""Labelled clips: `labels.csv` (file, speaker, emotion, split, seconds) and the audio it names."""
+"""Acted clips as this project's data folders hold them: `labels.csv` and the audio it names."""
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import cast, get_args
 
 from emotrace_models.labels import UnknownLabel, canonical
+from emotrace_training.corpora.loading import Loaded
+from emotrace_training.corpora.tables import rows
 from emotrace_training.manifests import ClipSplit, ManifestError, Record
 
 LABELS = "labels.csv"
 COLUMNS = ("file", "speaker", "emotion", "split", "seconds")
+GENDERS = {"m": "male", "male": "male", "f": "female", "female": "female"}
 
 
-def read_clips(
+def read_labels_csv(
     folder: Path,
     corpus: str,
     language: str,
     licence: str,
     text: Callable[[Mapping[str, str]], str],
-) -> list[Record]:
+) -> Loaded:
     """The clips of a corpus folder; `text` finds the words of a row.
 
-    Raises ManifestError, which names file and line, for a missing column or clip, an unknown label
-    or split, or a folder without clips.
+    The table is this project's own, so nothing in it may be wrong: raises ManifestError, which
+    names file and line, for a missing column or clip, a clip that comes twice, an unknown label or
+    split, or a folder without clips.
     """
-    table = folder / LABELS
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as stream:
-            rows = csv.DictReader(stream)
-            if missing := [c for c in COLUMNS if c not in (rows.fieldnames or ())]:
-                raise ManifestError(f"{table}: no column {', '.join(missing)}")
-            clips = [
-                _clip(folder, row, f"{table}:{number}", corpus, language, licence, text(row))
-                for number, row in enumerate(rows, start=2)
-            ]
-    except OSError as error:
-        raise ManifestError(f"{table}: {error.strerror}") from error
-    if not clips:
-        raise ManifestError(f"{table}: lists no clips")
-    return clips
+    loaded = Loaded()
+    seen: dict[str, str] = {}
+    for place, row in rows(folder / LABELS, COLUMNS):
+        record = _record(folder, row, place, corpus, language, licence, text(row))
+        if (before := seen.setdefault(record.id, place)) != place:
+            raise ManifestError(f"{place}: {record.id} stands in {before} too")
+        loaded.records.append(record)
+    if not loaded.records:
+        raise ManifestError(f"{folder / LABELS}: lists no clips")
+    return loaded
 
 
-def _clip(
+def _record(
     folder: Path,
     row: Mapping[str, str],
     place: str,
@@ -72,4 +70,6 @@ def _clip(
         text=text,
         language=language,
         licence=licence,
+        gender=GENDERS.get(row.get("gender", ""), ""),
+        label_raw=row["emotion"],
     )
