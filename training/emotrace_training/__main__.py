@@ -16,6 +16,7 @@ from emotrace_training import (
     lexical,
     pipeline,
     prepare,
+    pretrain,
 )
 
 app = typer.Typer(
@@ -30,6 +31,7 @@ app = typer.Typer(
 STEPS = "Steps, in this order"
 app.command("all", rich_help_panel=STEPS)(pipeline.command)
 app.command("prepare", rich_help_panel=STEPS)(prepare.command)
+app.command("pretrain", rich_help_panel=STEPS)(pretrain.command)
 app.command("acoustic", rich_help_panel=STEPS)(acoustic.command)
 app.command("lexical", rich_help_panel=STEPS)(lexical.command)
 app.command("compose", rich_help_panel=STEPS)(compose.command)
