@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from emotrace_models.bundle import Bundle
-from emotrace_models.predictor import DialogueState, Predictor
-from emotrace_models.types import FloatArray, Transcript, Utterance
+from emotrace_models.predictor import DialogueState, NothingToHear, Predictor
+from emotrace_models.types import FloatArray, Modality, Transcript, Utterance
 from emotrace_models.voice_activity import VoiceState
 from emotrace_protocol import Event, Message, decode_event, encode
-from emotrace_service.errors import EngineError
+from emotrace_service.errors import EngineError, UtteranceIncomplete
 from emotrace_service.inference import Detected, Predicted, StageTimes
 from emotrace_service.listening import SocketClosed
 from emotrace_service.logs import logger
@@ -58,7 +59,7 @@ class EnergyBackend:
     def transcribes(self, language: str | None) -> bool:
         return self.words is not None
 
-    def start(self) -> DialogueState:
+    def start(self, bundle: str) -> DialogueState:
         return self.predictor.start()
 
     def start_voice(self) -> VoiceState:
@@ -88,7 +89,10 @@ class EnergyBackend:
         if utterance.index in self.poison:
             raise EngineError("the model failed")
         self.predicted.append(utterance)
-        ((after, outcome),) = self.predictor.predict([(state, utterance)])
+        try:
+            ((after, outcome),) = self.predictor.predict([(state, utterance)])
+        except NothingToHear as error:
+            raise UtteranceIncomplete(str(error)) from error
         return Predicted(after, outcome, StageTimes(0.0, 0.0, 0.0, 0.0))
 
 
@@ -152,12 +156,14 @@ class MemorySocket:
 class Stage:
     """A server without a network: a backend, settings, and sessions on memory sockets."""
 
-    def __init__(self, bundle: Path, **options: Any) -> None:
-        loaded = Bundle.load(bundle)
+    def __init__(self, bundle: Path, requires: tuple[Modality, ...] = (), **options: Any) -> None:
+        loaded = replace(Bundle.load(bundle), requires=requires)
         self.backend = EnergyBackend(loaded)
         settings = Settings(**{"bundle": str(bundle), "text_wait_ms": 0, **options})
         self.metrics = Metrics()
-        self.serving = Serving(settings, loaded, self.backend, self.metrics, logger())
+        self.serving = Serving(
+            settings, {loaded.name: loaded}, self.backend, self.metrics, logger()
+        )
 
     def session(self) -> tuple[MemorySocket, asyncio.Task[None]]:
         """A connection, accepted, on which nothing was said."""

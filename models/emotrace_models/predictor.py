@@ -39,8 +39,11 @@ class NothingToHear(ValueError):
 class DialogueState:
     """All that is kept of a dialogue between turns; its size does not grow with the dialogue.
 
-    speakers: what each encoder keeps of each speaker.
+    bundle: the name of the bundle that understands it. speakers: what each encoder keeps of each
+    speaker.
     """
+
+    bundle: str
 
     speakers: Mapping[tuple[str, str], SpeakerState]  # by stream and speaker
     window: Window
@@ -88,7 +91,7 @@ class Predictor:
     def start(self) -> DialogueState:
         """A dialogue in which nobody has spoken."""
         window = self.bundle.fusion.start_window()
-        return DialogueState(frozen_mapping({}), window, self._decoder.start())
+        return DialogueState(self.bundle.name, frozen_mapping({}), window, self._decoder.start())
 
     def predict(
         self, items: Sequence[tuple[DialogueState, Utterance]]

@@ -49,6 +49,7 @@ class ErrorCode(StrEnum):
     PROTOCOL_UNSUPPORTED = "protocol_unsupported"
     BUNDLE_UNKNOWN = "bundle_unknown"
     LABELS_MISMATCH = "labels_mismatch"
+    MODALITY_UNAVAILABLE = "modality_unavailable"
     PURPOSE_PROHIBITED = "purpose_prohibited"
     AUDIO_FORMAT_UNSUPPORTED = "audio_format_unsupported"
     AUDIO_FORMAT_SUSPECT = "audio_format_suspect"
@@ -56,6 +57,7 @@ class ErrorCode(StrEnum):
     AUDIO_CONTAINER_INVALID = "audio_container_invalid"
     IMAGE_INVALID = "image_invalid"
     TEXT_TOO_LONG = "text_too_long"
+    UTTERANCE_INCOMPLETE = "utterance_incomplete"
     UTTERANCE_UNKNOWN = "utterance_unknown"
     SPEAKER_UNKNOWN = "speaker_unknown"
     ACK_INVALID = "ack_invalid"
@@ -99,6 +101,10 @@ ERROR_KINDS: dict[ErrorCode, ErrorKind] = {
     ErrorCode.PROTOCOL_UNSUPPORTED: _kind(4422, "Use protocol_version 1."),
     ErrorCode.BUNDLE_UNKNOWN: _kind(4422, "Name a bundle that GET /v1/models lists, or none."),
     ErrorCode.LABELS_MISMATCH: _kind(4422, "Ask for the bundle's own label set, or none."),
+    ErrorCode.MODALITY_UNAVAILABLE: _kind(
+        4422,
+        "Give the session that modality, or choose a bundle that does without (GET /v1/models).",
+    ),
     ErrorCode.PURPOSE_PROHIBITED: _kind(
         4403, "This use is prohibited; see docs/responsible-use.md."
     ),
@@ -112,6 +118,9 @@ ERROR_KINDS: dict[ErrorCode, ErrorKind] = {
     ),
     ErrorCode.IMAGE_INVALID: _kind(None, "Send a base64 JPEG."),
     ErrorCode.TEXT_TOO_LONG: _kind(None, "Shorten the text; see limits in session.started."),
+    ErrorCode.UTTERANCE_INCOMPLETE: _kind(
+        None, "Send what the bundle needs of each utterance, or choose another bundle."
+    ),
     ErrorCode.UTTERANCE_UNKNOWN: _kind(None, "Name an utterance that speech.ended announced."),
     ErrorCode.SPEAKER_UNKNOWN: _kind(None, "Name one of the session's speakers."),
     ErrorCode.ACK_INVALID: _kind(None, "Acknowledge only events that were sent."),

@@ -62,6 +62,7 @@ def serve(
     host: Annotated[str | None, typer.Option(help=_about("host"))] = None,
     port: Annotated[int | None, typer.Option(help=_about("port"))] = None,
     bundle: Annotated[str | None, typer.Option(help=_about("bundle"))] = None,
+    also: Annotated[list[str] | None, typer.Option(help=_about("also"))] = None,
     weights: Annotated[Path | None, typer.Option(help=_about("weights"))] = None,
     whisper: Annotated[str | None, typer.Option(help=_about("whisper"))] = None,
     threads: Annotated[int | None, typer.Option(help=_about("threads"))] = None,
@@ -75,6 +76,7 @@ def serve(
             host=host,
             port=port,
             bundle=bundle,
+            also=tuple(also) if also else None,
             weights=weights,
             whisper=whisper,
             threads=threads,
@@ -151,10 +153,10 @@ def tell(serving: Serving, url: str) -> None:
     if not serving.ready:
         print(f"Emotrace cannot estimate anything: {serving.fault}", flush=True)
         return
-    bundle = serving.bundle
-    lines = [
-        f"Emotrace is ready at {url}",
-        f"  bundle    {bundle.name} {bundle.version} ({', '.join(bundle.labels.names)})",
+    lines = [f"Emotrace is ready at {url}"]
+    lines += [
+        f"  bundle    {bundle.name} {bundle.version} ({', '.join(bundle.labels.names)})"
+        for bundle in serving.bundles.values()
     ]
     lines += [
         f"  {status.modality:<9} {'live' if status.live else f'off: {status.reason}'}"

@@ -91,7 +91,7 @@ async def analyze(
     start = read_start(start_text, recording.audio)
     plan = plan_session(
         start,
-        serving.bundle,
+        serving.bundles,
         serving.settings,
         transcribes=serving.backend.transcribes(start.language),
     )
@@ -108,7 +108,6 @@ async def analyze(
     understanding = Understanding(
         plan,
         serving.backend,
-        serving.reporter,
         ClientTexts(words),
         Notices(emit),
         metrics=serving.metrics,
@@ -116,9 +115,7 @@ async def analyze(
         clock=serving.clock,
         behind=lambda: True,
     )
-    await emit(
-        events.SessionStarted, **started_fields(name, plan, serving.bundle, serving.settings)
-    )
+    await emit(events.SessionStarted, **started_fields(name, plan, serving.settings))
     taken = 0
     blocks = recording.blocks()
     try:

@@ -10,11 +10,11 @@ from importlib.metadata import version
 import numpy as np
 from fastapi import FastAPI
 
-from emotrace_models.types import SAMPLE_RATE, Modality, Transcript, Utterance
+from emotrace_models.types import SAMPLE_RATE, Frame, Modality, Transcript, Utterance
 from emotrace_protocol.errors import ProtocolError
 from emotrace_service.audio import FRAME_SAMPLES
 from emotrace_service.errors import EngineError, place
-from emotrace_service.loading import load_backend, load_bundle
+from emotrace_service.loading import load_backend, load_bundles
 from emotrace_service.logs import logger
 from emotrace_service.metrics import Metrics
 from emotrace_service.pages import add_pages, browser_folder
@@ -40,9 +40,9 @@ def create_app(
     on_ready: called once the models are warm, or could not be warmed.
     """
     metrics = Metrics()
-    bundle = load_bundle(settings.bundle)
-    backend = load_backend(settings, bundle, metrics)
-    serving = Serving(settings, bundle, backend, metrics, logger())
+    bundles = load_bundles(settings)
+    backend = load_backend(settings, bundles, metrics)
+    serving = Serving(settings, bundles, backend, metrics, logger())
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -73,11 +73,20 @@ async def _warm(serving: Serving, on_ready: Told | None) -> None:
     backend = serving.backend
     noise = np.random.default_rng(0).normal(0.0, 0.01, SAMPLE_RATE).astype(np.float32)
     words = Transcript("warm up", "server")
-    lexical = Modality.LEXICAL in serving.bundle.fusion.modalities
-    utterance = Utterance(0, "A", 0, SAMPLE_RATE, noise, words if lexical else None)
+    grey = Frame(0, np.full((224, 224, 3), 128, np.uint8))
     try:
         await backend.detect([noise[np.newaxis, :FRAME_SAMPLES]], (backend.start_voice(),))
-        await backend.predict(backend.start(), utterance)
+        for name, bundle in serving.bundles.items():
+            utterance = Utterance(
+                0,
+                "A",
+                0,
+                SAMPLE_RATE,
+                noise,
+                words if Modality.LEXICAL in bundle.fusion.modalities else None,
+                (grey,) if Modality.FACIAL in bundle.fusion.modalities else (),
+            )
+            await backend.predict(backend.start(name), utterance)
         if backend.transcribes(None):
             await backend.transcribe(utterance, None)
     except EngineError as error:

@@ -14,17 +14,17 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 
-from emotrace_models.predictor import DialogueState, Predictor
+from emotrace_models.predictor import DialogueState, NothingToHear, Predictor
 from emotrace_models.transcription import Transcriber
 from emotrace_models.types import FloatArray, Transcript, Utterance
 from emotrace_models.voice_activity import VoiceDetector, VoiceState
 from emotrace_service.batching import BatcherFull, BatchPolicy, Item, Priority
-from emotrace_service.errors import EngineClosed, EngineError
+from emotrace_service.errors import EngineClosed, EngineError, UtteranceIncomplete
 from emotrace_service.inference import Detected, Predicted, StageTimes
 from emotrace_service.lanes import Call, Lane, Lanes
 from emotrace_service.metrics import Metrics
@@ -36,11 +36,14 @@ INTERIMS_A_TURN = 4
 
 
 class LocalBackend:
-    """An InferenceBackend of threads in this process. `close` ends them."""
+    """An InferenceBackend of threads in this process. `close` ends them.
+
+    predictors: by the name of their bundle.
+    """
 
     def __init__(
         self,
-        predictor: Predictor,
+        predictors: Mapping[str, Predictor],
         detector: VoiceDetector,
         transcriber: Transcriber | None,
         *,
@@ -49,7 +52,7 @@ class LocalBackend:
         capacity: int,
         metrics: Metrics,
     ) -> None:
-        self._predictor = predictor
+        self._predictors = predictors
         self._detector = detector
         self._transcriber = transcriber
         self._metrics = metrics
@@ -79,8 +82,8 @@ class LocalBackend:
     def transcribes(self, language: str | None) -> bool:
         return self._transcriber is not None and self._transcriber.supports(language)
 
-    def start(self) -> DialogueState:
-        return self._predictor.start()
+    def start(self, bundle: str) -> DialogueState:
+        return self._predictors[bundle].start()
 
     def start_voice(self) -> VoiceState:
         return self._detector.start()
@@ -168,9 +171,14 @@ class LocalBackend:
             _settle_with(item.payload, self._transcriber.transcribe)
 
     def _run_predictions(self, batch: list[Item[Call]]) -> None:
+        bundle = batch[0].payload.arguments[0].bundle
+        if others := [item for item in batch if item.payload.arguments[0].bundle != bundle]:
+            self._run_predictions([item for item in batch if item not in others])
+            self._run_predictions(others)
+            return
         self._metrics.batches.observe(len(batch))
         try:
-            results = self._predict(batch)
+            results = self._predict(self._predictors[bundle], batch)
         except Exception as error:
             if len(batch) == 1:
                 batch[0].payload.settle(error=_failure(error))
@@ -181,13 +189,13 @@ class LocalBackend:
         for item, result in zip(batch, results, strict=True):
             item.payload.settle(result)
 
-    def _predict(self, batch: list[Item[Call]]) -> list[Predicted]:
+    def _predict(self, predictor: Predictor, batch: list[Item[Call]]) -> list[Predicted]:
         begun = time.monotonic()
-        encoded = self._predictor.encode([item.payload.arguments for item in batch])
+        encoded = predictor.encode([item.payload.arguments for item in batch])
         after_encoding = time.monotonic()
-        fused = self._predictor.fuse(encoded)
+        fused = predictor.fuse(encoded)
         after_fusion = time.monotonic()
-        decoded = self._predictor.decode(fused)
+        decoded = predictor.decode(fused)
         after_decoding = time.monotonic()
         return [
             Predicted(
@@ -223,6 +231,8 @@ def _settle_with(call: Call, compute: Callable[..., Any]) -> None:
 
 def _failure(cause: Exception) -> EngineError:
     """The model's error, told without its text, which may quote what somebody said."""
+    if isinstance(cause, NothingToHear):
+        return UtteranceIncomplete(str(cause))
     error = EngineError(f"the model failed with {type(cause).__name__}")
     error.__cause__ = cause
     return error

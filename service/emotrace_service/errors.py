@@ -1,9 +1,10 @@
 """Errors of the service's own, and how protocol errors look over HTTP.
 
-StartRefused      the server does not start; the message says why and what to do (exit code 78)
-EngineError       an estimate that could not be made
-  EngineClosed    ... because the server stops
-ProtocolError     (emotrace_protocol) what a client did; an `error` event or an HTTP status
+StartRefused            the server does not start; says why and what to do (exit code 78)
+EngineError             an estimate that could not be made
+  EngineClosed          ... because the server stops
+  UtteranceIncomplete   ... because the utterance lacks what the bundle needs
+ProtocolError           (emotrace_protocol) what a client did; an `error` event or an HTTP status
 """
 
 from __future__ import annotations
@@ -33,6 +34,10 @@ class EngineError(RuntimeError):
 
 class EngineClosed(EngineError):
     """The engine has been closed and computes nothing more."""
+
+
+class UtteranceIncomplete(EngineError):
+    """The utterance has no words, say, and the bundle needs them. The message says what."""
 
 
 def http_status(code: ErrorCode) -> int:

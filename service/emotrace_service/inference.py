@@ -44,8 +44,8 @@ class InferenceBackend(Protocol):
     def transcribes(self, language: str | None) -> bool:
         """Whether `transcribe` has words of this language to give (BCP 47; None: any)."""
 
-    def start(self) -> DialogueState:
-        """A dialogue in which nobody has spoken."""
+    def start(self, bundle: str) -> DialogueState:
+        """A dialogue in which nobody has spoken, for the bundle of that name."""
 
     def start_voice(self) -> VoiceState:
         """A channel on which nothing was heard."""

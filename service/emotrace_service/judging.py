@@ -14,7 +14,7 @@ from emotrace_models.predictor import DialogueState
 from emotrace_models.types import Transcript, Utterance
 from emotrace_protocol import events
 from emotrace_protocol.errors import ErrorCode, WarningCode
-from emotrace_service.errors import EngineClosed, EngineError, place
+from emotrace_service.errors import EngineClosed, EngineError, UtteranceIncomplete, place
 from emotrace_service.inference import InferenceBackend, Predicted
 from emotrace_service.logs import Logger
 from emotrace_service.metrics import Metrics
@@ -51,7 +51,7 @@ class Judge:
         self._log = log
         self._clock = clock
         self._turns: OrderedDict[int, Utterance] = OrderedDict()
-        self.dialogue: DialogueState = backend.start()
+        self.dialogue: DialogueState = backend.start(plan.bundle.name)
         self.failed = 0
 
     async def judge_speech(self, item: UtteranceReady, arrival: float) -> None:
@@ -95,10 +95,12 @@ class Judge:
         except EngineError as error:
             self.failed += 1
             self._metrics.utterances.labels("failed").inc()
-            self._note("utterance failed", error)
-            await self._notices.fail(
-                ErrorCode.INFERENCE_FAILED, sentence(error), utterance=utterance.index
-            )
+            code = ErrorCode.INFERENCE_FAILED
+            if isinstance(error, UtteranceIncomplete):
+                code = ErrorCode.UTTERANCE_INCOMPLETE
+            else:
+                self._note("utterance failed", error)
+            await self._notices.fail(code, sentence(error), utterance=utterance.index)
             return
         outcome = predicted.outcome
         self.dialogue = predicted.state
@@ -178,8 +180,8 @@ class Judge:
         )
 
     def _remember(self, turn: int, utterance: Utterance) -> None:
-        """The place of a turn, which may be revised; its sound and words are let go."""
-        self._turns[turn] = replace(utterance, samples=None, transcript=None)
+        """The place of a turn, which may be revised; its sound, words and pictures are let go."""
+        self._turns[turn] = replace(utterance, samples=None, transcript=None, frames=())
         while len(self._turns) > KEPT_TURNS:
             self._turns.popitem(last=False)
 

@@ -5,6 +5,7 @@ Everything that is missing or broken raises StartRefused, which names it and the
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from emotrace_models.bundle import Bundle, BundleError, BundleMissing, bundle_path
@@ -33,6 +34,20 @@ def load_bundle(name: str) -> Bundle:
         raise StartRefused(f"{error}. The server does not start with a broken bundle.") from error
 
 
+def load_bundles(settings: Settings) -> dict[str, Bundle]:
+    """All bundles by name, the default first. Raises StartRefused."""
+    bundles: dict[str, Bundle] = {}
+    for source in (settings.bundle, *settings.also):
+        bundle = load_bundle(source)
+        if bundle.name in bundles:
+            raise StartRefused(
+                f"Two bundles are called {bundle.name!r}; {source} is the second. Leave one out, "
+                "or export it under another name."
+            )
+        bundles[bundle.name] = bundle
+    return bundles
+
+
 def load_transcriber(name: str, weights: Path) -> Transcriber | None:
     """name: as in Settings.whisper. None: there is none, which `/readyz` tells."""
     if name == NONE:
@@ -51,14 +66,16 @@ def load_transcriber(name: str, weights: Path) -> Transcriber | None:
         raise StartRefused(f"{error} Or start without words: --whisper none.") from error
 
 
-def load_backend(settings: Settings, bundle: Bundle, metrics: Metrics) -> LocalBackend:
+def load_backend(
+    settings: Settings, bundles: Mapping[str, Bundle], metrics: Metrics
+) -> LocalBackend:
     """Starts the engine's threads."""
     try:
         detector = VoiceDetector()
     except VoiceDetectorUnavailable as error:
         raise StartRefused(str(error)) from error
     return LocalBackend(
-        Predictor(bundle),
+        {name: Predictor(bundle) for name, bundle in bundles.items()},
         detector,
         load_transcriber(settings.whisper, settings.weights),
         threads=settings.threads,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from string import ascii_uppercase
 from typing import Any
@@ -27,40 +28,47 @@ NO_TRANSCRIBER = (
     "There is no transcriber: send words with utterance.text, or install one "
     "(emotrace-serve models pull)."
 )
+WORDS_COME_LAST = (
+    "The bundle needs words, which come when an utterance is over: there are no interim estimates."
+)
 WORDS_OFF = "The session was started with transcription off."
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How one session's audio and words are understood.
+    """How one session's audio, words and pictures are understood, and by which bundle.
 
-    words: whether words are used at all. server_words: whether the server transcribes.
+    pictures, words: whether they are used at all. server_words: whether the server transcribes.
     waits_for_words: whether each utterance waits for the client's, and how long in seconds.
     idle_samples: without speech for so long, the session is over.
+    interim_refused: why there are no interim estimates although the client wants them.
     """
 
+    bundle: Bundle
     audio: AudioFormat
     speakers: tuple[str, ...]
     language: str | None
     endpointing: EndpointingConfig
     interim: bool
+    pictures: bool
     words: bool
     server_words: bool
     waits_for_words: bool
     text_wait_s: float
     idle_samples: int
     modalities: tuple[ModalityStatus, ...]
+    interim_refused: str | None
 
 
 def plan_session(
-    start: SessionStart, bundle: Bundle, settings: Settings, *, transcribes: bool
+    start: SessionStart, bundles: Mapping[str, Bundle], settings: Settings, *, transcribes: bool
 ) -> Plan:
-    """transcribes: whether the server has words for the session's language.
+    """bundles: by name, the default first. transcribes: whether the server has words for the
+    session's language.
 
     Raises ProtocolError where the server cannot give what the client asks for.
     """
-    if start.bundle not in (None, bundle.name, settings.bundle):
-        raise _refused(ErrorCode.BUNDLE_UNKNOWN, f"This server serves {bundle.name!r}.", "bundle")
+    bundle = _chosen(start.bundle, bundles, settings)
     if start.labels is not None:
         try:
             bundle.labels.order_from(start.labels)
@@ -75,21 +83,45 @@ def plan_session(
         raise _refused(ErrorCode.CONFIG_INVALID, f"endpointing: {error}.", "endpointing") from None
     lexical = Modality.LEXICAL in bundle.fusion.modalities
     words = lexical and start.transcription is not Transcription.OFF
+    modalities = modality_status(
+        bundle.fusion.modalities, start.transcription, transcribes=transcribes
+    )
+    for status in modalities:
+        if status.modality in bundle.requires and not status.live:
+            raise _refused(
+                ErrorCode.MODALITY_UNAVAILABLE,
+                f"The bundle {bundle.name!r} needs the {status.modality} modality. {status.reason}",
+                "bundle",
+            )
+    # Nobody's words are known before an utterance is over.
+    wordless = Modality.LEXICAL in bundle.requires
     return Plan(
+        bundle=bundle,
         audio=start.audio,
         speakers=start.speakers or tuple(ascii_uppercase[: start.audio.channels]),
         language=start.language,
         endpointing=endpointing,
-        interim=start.interim,
+        interim=start.interim and not wordless,
+        pictures=Modality.FACIAL in bundle.fusion.modalities,
         words=words,
         server_words=words and transcribes and start.transcription is Transcription.AUTO,
         waits_for_words=words and start.transcription is Transcription.CLIENT,
         text_wait_s=settings.text_wait_ms / 1_000,
         idle_samples=settings.idle_no_speech_ms * SAMPLE_RATE // 1_000,
-        modalities=modality_status(
-            bundle.fusion.modalities, start.transcription, transcribes=transcribes
-        ),
+        modalities=modalities,
+        interim_refused=WORDS_COME_LAST if start.interim and wordless else None,
     )
+
+
+def _chosen(name: str | None, bundles: Mapping[str, Bundle], settings: Settings) -> Bundle:
+    """The bundle that a session asks for. Raises ProtocolError."""
+    default = next(iter(bundles.values()))
+    if name is None or name == settings.bundle:
+        return default
+    if name not in bundles:
+        served = ", ".join(repr(one) for one in bundles)
+        raise _refused(ErrorCode.BUNDLE_UNKNOWN, f"This server serves {served}.", "bundle")
+    return bundles[name]
 
 
 def modality_status(
@@ -122,9 +154,9 @@ def bundle_info(bundle: Bundle) -> BundleInfo:
     )
 
 
-def started_fields(session: str, plan: Plan, bundle: Bundle, settings: Settings) -> dict[str, Any]:
+def started_fields(session: str, plan: Plan, settings: Settings) -> dict[str, Any]:
     """The fields of `session.started`, all but its sequence."""
-    decoder = bundle.decoder
+    bundle, decoder = plan.bundle, plan.bundle.decoder
     return {
         "session": session,
         "protocol_version": PROTOCOL_VERSION,

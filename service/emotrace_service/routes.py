@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from starlette.requests import HTTPConnection
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 
+from emotrace_models.registry import name_of
 from emotrace_protocol.errors import ProtocolError
 from emotrace_service.analysis import analyze
 from emotrace_service.errors import error_body, http_status
@@ -125,16 +126,18 @@ async def readyz(request: Request) -> Response:
 async def models(request: Request) -> dict[str, Any]:
     """The bundles that sessions may ask for."""
     serving = serving_of(request)
-    bundle = serving.bundle
     return {
-        "default": bundle.name,
+        "default": serving.bundle.name,
         "models": [
             {
                 **bundle_info(bundle).model_dump(mode="json"),
                 "labels": bundle.labels.names,
+                "model": name_of(type(bundle.fusion)),
                 "modalities": [modality.value for modality in bundle.fusion.modalities],
+                "requires": [modality.value for modality in bundle.requires],
                 "card": bundle.card,
             }
+            for bundle in serving.bundles.values()
         ],
     }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Protocol
 
@@ -17,7 +17,6 @@ from emotrace_service.inference import InferenceBackend
 from emotrace_service.logs import Logger
 from emotrace_service.metrics import Metrics
 from emotrace_service.opening import modality_status
-from emotrace_service.reporting import Reporter
 from emotrace_service.settings import Settings
 
 RETRY_AFTER_MS = 5_000
@@ -29,12 +28,16 @@ class Leaving(Protocol):
 
 
 class Serving:
-    """One server. ready: whether the models have been run once; fault: why they could not be."""
+    """One server.
+
+    bundles: by name, the default first. ready: whether the models have been run once; fault: why
+    they could not be.
+    """
 
     def __init__(
         self,
         settings: Settings,
-        bundle: Bundle,
+        bundles: Mapping[str, Bundle],
         backend: InferenceBackend,
         metrics: Metrics,
         log: Logger,
@@ -42,12 +45,11 @@ class Serving:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.settings = settings
-        self.bundle = bundle
+        self.bundles = bundles
         self.backend = backend
         self.metrics = metrics
         self.log = log
         self.clock = clock
-        self.reporter = Reporter(bundle.labels.names)
         self.ready = False
         self.fault: str | None = None
         self._admission = Admission(settings.max_sessions)
@@ -56,6 +58,11 @@ class Serving:
         self._left = asyncio.Event()
         for status in self.modalities():
             metrics.modalities.labels(status.modality).set(status.live)
+
+    @property
+    def bundle(self) -> Bundle:
+        """What a session gets that names none."""
+        return next(iter(self.bundles.values()))
 
     def modalities(self) -> tuple[ModalityStatus, ...]:
         """What is live for a client that leaves transcription to the server."""

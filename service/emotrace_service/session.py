@@ -16,7 +16,7 @@ from typing import Any
 
 from emotrace_protocol import events
 from emotrace_protocol.codec import decode_message, encode
-from emotrace_protocol.errors import ErrorCode, ProtocolError
+from emotrace_protocol.errors import ErrorCode, ProtocolError, WarningCode
 from emotrace_protocol.messages import Image, Marker, Message, SessionStart, UtteranceText
 from emotrace_protocol.order import ServerConversation
 from emotrace_service.errors import EngineClosed, place
@@ -61,7 +61,7 @@ class Session:
                 start, unknown = await self._receive_start()
                 transcribes = self._serving.backend.transcribes(start.language)
                 plan = plan_session(
-                    start, self._serving.bundle, self._settings, transcribes=transcribes
+                    start, self._serving.bundles, self._settings, transcribes=transcribes
                 )
                 end = await self._serve(plan, unknown)
         except ProtocolError as error:
@@ -140,7 +140,6 @@ class Session:
         understanding = Understanding(
             plan,
             self._serving.backend,
-            self._serving.reporter,
             texts,
             self._notices,
             metrics=self._serving.metrics,
@@ -161,9 +160,11 @@ class Session:
         self._inlet = inlet
         await self._outlet.emit(
             events.SessionStarted,
-            **started_fields(self._name, plan, self._serving.bundle, self._settings),
+            **started_fields(self._name, plan, self._settings),
         )
         await warn_unknown(self._notices, unknown)
+        if plan.interim_refused is not None:
+            await self._notices.warn(WarningCode.INTERIM_SKIPPED, plan.interim_refused, "interim")
         self._log.info("session open", channels=plan.audio.channels, rate=plan.audio.sample_rate)
         end = VANISHED
         try:
@@ -257,7 +258,7 @@ async def _obey(message: Message, arrival: float, understanding: Understanding) 
     elif isinstance(message, UtteranceText):
         await understanding.say(message, arrival)
     elif isinstance(message, Image):
-        await understanding.see(message.speaker)
+        await understanding.see(message)
 
 
 def _reason(code: ErrorCode) -> str:

@@ -39,6 +39,9 @@ class Settings(BaseSettings):
     bundle: str = Field(
         default="default", description="a shipped bundle's name, or a folder that export wrote"
     )
+    also: tuple[str, ...] = Field(
+        default=(), description="more bundles, which a session may ask for by name"
+    )
     weights: Path = Field(
         default_factory=lambda: Path.home() / ".cache" / "emotrace" / "weights",
         description="folder of weights that `emotrace-serve models pull` fetched",

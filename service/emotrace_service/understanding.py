@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
-from emotrace_models.types import SAMPLE_RATE, Transcript, Utterance
+from emotrace_models.types import SAMPLE_RATE, Frame, Transcript, Utterance
 from emotrace_protocol import events
 from emotrace_protocol.errors import ErrorCode, ProtocolError, WarningCode
-from emotrace_protocol.messages import UtteranceText
+from emotrace_protocol.messages import Image, UtteranceText
 from emotrace_service.audio import AudioNonfinite, AudioRejected, Block, Framer
 from emotrace_service.inference import InferenceBackend
 from emotrace_service.interims import Interims
@@ -20,6 +21,7 @@ from emotrace_service.logs import Logger
 from emotrace_service.metrics import Metrics
 from emotrace_service.notices import Notices, sentence, warn_wordless
 from emotrace_service.opening import Plan
+from emotrace_service.pictures import PictureInvalid, Pictures, decoded_jpeg
 from emotrace_service.reporting import Reporter, place_fields, to_ms
 from emotrace_service.segmenting import InterimDue, Item, Segmenter, SpeechStarted
 from emotrace_service.texts import ClientTexts
@@ -40,7 +42,6 @@ class Understanding:
         self,
         plan: Plan,
         backend: InferenceBackend,
-        reporter: Reporter,
         texts: ClientTexts,
         notices: Notices,
         *,
@@ -50,6 +51,7 @@ class Understanding:
         behind: Callable[[], bool],
     ) -> None:
         self.notices = notices
+        reporter = Reporter(plan.bundle.labels.names)
         self.judge = Judge(
             plan, backend, reporter, texts, notices, metrics=metrics, log=log, clock=clock
         )
@@ -63,6 +65,7 @@ class Understanding:
         self._segmenter = Segmenter(
             plan.speakers, plan.endpointing, interim_samples=SAMPLE_RATE if plan.interim else None
         )
+        self._pictures = Pictures()
         self._interims = Interims(backend, reporter, notices, metrics, behind)
         self._voices = tuple(backend.start_voice() for _ in plan.speakers)
         self._speakers = set(plan.speakers)
@@ -144,15 +147,25 @@ class Understanding:
         self._texts.close(utterance.index)
         await self.judge.judge(utterance, arrival)
 
-    async def see(self, speaker: str) -> None:
-        """A picture of a speaker, which no bundle of this version can use."""
-        if speaker not in self._speakers:
+    async def see(self, message: Image) -> None:
+        """A picture of a speaker, taken at the audio position reached."""
+        if message.speaker not in self._speakers:
             cause = "The image is of none of the session's speakers."
             await self.notices.fail(ErrorCode.SPEAKER_UNKNOWN, cause, param="speaker")
             return
-        await self.notices.warn_once(
-            WarningCode.MODALITY_MISSING, "The bundle uses no images; they are ignored.", "image"
-        )
+        if not self._plan.pictures:
+            await self.notices.warn_once(
+                WarningCode.MODALITY_MISSING,
+                "The bundle uses no images; they are ignored.",
+                "image",
+            )
+            return
+        try:
+            frame = Frame(self._segmenter.position, decoded_jpeg(message.jpeg))
+        except PictureInvalid as error:
+            await self.notices.fail(ErrorCode.IMAGE_INVALID, sentence(error), param="jpeg")
+            return
+        self._pictures.push(message.speaker, frame)
 
     async def reach_marker(self, name: str) -> None:
         """Everything before has been processed, interim estimates too."""
@@ -204,13 +217,19 @@ class Understanding:
                 start_ms=to_ms(item.start_sample),
             )
         elif isinstance(item, InterimDue):
-            await self._interims.start(self.judge.dialogue, item.utterance)
+            await self._interims.start(self.judge.dialogue, self._seen(item.utterance))
         else:
             await self._interims.give_up(item.utterance.index)
             await self.notices.emit(
                 events.SpeechEnded, **place_fields(item.utterance), reason=item.reason
             )
-            await self.judge.judge_speech(item, arrival)
+            seen = replace(item, utterance=self._seen(item.utterance))
+            self._pictures.forget(item.utterance)
+            await self.judge.judge_speech(seen, arrival)
+
+    def _seen(self, utterance: Utterance) -> Utterance:
+        """The utterance with what was seen of its speaker meanwhile."""
+        return replace(utterance, frames=self._pictures.of(utterance))
 
     def _check_speech(self) -> None:
         """Raises ProtocolError where nobody has spoken for too long, by the audio's own clock."""

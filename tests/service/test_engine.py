@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,14 +16,23 @@ import pytest
 from emotrace_models.bundle import Bundle
 from emotrace_models.predictor import Predictor
 from emotrace_models.transcription import Transcriber
-from emotrace_models.types import Transcript, Utterance
+from emotrace_models.types import Modality, Transcript, Utterance
 from emotrace_models.voice_activity import VoiceDetector
 from emotrace_service.batching import BatchPolicy
 from emotrace_service.engine import LocalBackend
-from emotrace_service.errors import EngineClosed, EngineError
+from emotrace_service.errors import EngineClosed, EngineError, UtteranceIncomplete
 from emotrace_service.metrics import Metrics
 
 SECRET = "what somebody said"
+BUNDLE = "toy"
+
+
+class StubDialogue:
+    def __init__(self, bundle: str) -> None:
+        self.bundle = bundle
+
+
+DIALOGUE: Any = StubDialogue(BUNDLE)
 
 
 class StubPredictor:
@@ -78,8 +88,9 @@ def utterance(index: int) -> Utterance:
 async def engine(
     predictor: Any, *, threads: int = 1, policy: BatchPolicy | None = None, transcriber: Any = None
 ) -> AsyncIterator[LocalBackend]:
+    predictors = predictor if isinstance(predictor, dict) else {BUNDLE: predictor}
     backend = LocalBackend(
-        cast(Predictor, predictor),
+        {name: cast(Predictor, one) for name, one in predictors.items()},
         VoiceDetector(),
         cast(Transcriber | None, transcriber),
         threads=threads,
@@ -96,7 +107,7 @@ async def engine(
 async def held(predictor: StubPredictor, backend: LocalBackend) -> asyncio.Task[Any]:
     """Occupies the only thread, so that what follows waits together."""
     predictor.gate.clear()
-    task = asyncio.create_task(backend.predict(cast(Any, None), utterance(0)))
+    task = asyncio.create_task(backend.predict(DIALOGUE, utterance(0)))
     await asyncio.to_thread(predictor.entered.wait, 10)
     return task
 
@@ -105,9 +116,7 @@ async def test_items_that_wait_together_run_together_and_each_gets_its_own() -> 
     predictor = StubPredictor()
     async with engine(predictor) as backend:
         first = await held(predictor, backend)
-        waiting = [
-            asyncio.create_task(backend.predict(cast(Any, None), utterance(n))) for n in (1, 2, 3)
-        ]
+        waiting = [asyncio.create_task(backend.predict(DIALOGUE, utterance(n))) for n in (1, 2, 3)]
         await asyncio.sleep(0)
         predictor.gate.set()
         results = await asyncio.gather(first, *waiting)
@@ -120,9 +129,7 @@ async def test_one_poison_item_hurts_only_itself() -> None:
     predictor = StubPredictor()
     async with engine(predictor) as backend:
         first = await held(predictor, backend)
-        waiting = [
-            asyncio.create_task(backend.predict(cast(Any, None), utterance(n))) for n in (1, -2, 3)
-        ]
+        waiting = [asyncio.create_task(backend.predict(DIALOGUE, utterance(n))) for n in (1, -2, 3)]
         await asyncio.sleep(0)
         predictor.gate.set()
         results = await asyncio.gather(first, *waiting, return_exceptions=True)
@@ -138,8 +145,8 @@ async def test_a_caller_that_is_gone_costs_nothing() -> None:
     predictor = StubPredictor()
     async with engine(predictor) as backend:
         first = await held(predictor, backend)
-        gone = asyncio.create_task(backend.predict(cast(Any, None), utterance(1)))
-        stays = asyncio.create_task(backend.predict(cast(Any, None), utterance(2)))
+        gone = asyncio.create_task(backend.predict(DIALOGUE, utterance(1)))
+        stays = asyncio.create_task(backend.predict(DIALOGUE, utterance(2)))
         await asyncio.sleep(0)
         gone.cancel()
         await asyncio.wait({gone})
@@ -154,11 +161,11 @@ async def test_finals_go_before_interims_and_a_late_interim_is_given_up(
     predictor = StubPredictor()
     async with engine(predictor, policy=BatchPolicy(max_items=1, max_wait=0.0)) as backend:
         first = await held(predictor, backend)
-        interim = asyncio.create_task(backend.predict(cast(Any, None), utterance(1), interim=True))
+        interim = asyncio.create_task(backend.predict(DIALOGUE, utterance(1), interim=True))
         await asyncio.sleep(0)
-        final = asyncio.create_task(backend.predict(cast(Any, None), utterance(2)))
+        final = asyncio.create_task(backend.predict(DIALOGUE, utterance(2)))
         monkeypatch.setattr("emotrace_service.engine.INTERIM_DEADLINE_S", -1.0)
-        late = asyncio.create_task(backend.predict(cast(Any, None), utterance(3), interim=True))
+        late = asyncio.create_task(backend.predict(DIALOGUE, utterance(3), interim=True))
         await asyncio.sleep(0)
         predictor.gate.set()
         await asyncio.gather(first, final, interim)
@@ -171,7 +178,7 @@ async def test_a_closed_engine_refuses_what_waits_and_what_comes() -> None:
     predictor = StubPredictor()
     async with engine(predictor) as backend:
         first = await held(predictor, backend)
-        waiting = asyncio.create_task(backend.predict(cast(Any, None), utterance(1)))
+        waiting = asyncio.create_task(backend.predict(DIALOGUE, utterance(1)))
         await asyncio.sleep(0)
         closing = asyncio.create_task(backend.close())
         await asyncio.sleep(0)
@@ -181,7 +188,7 @@ async def test_a_closed_engine_refuses_what_waits_and_what_comes() -> None:
         with pytest.raises(EngineClosed):
             await waiting
         with pytest.raises(EngineClosed):
-            await backend.predict(cast(Any, None), utterance(2))
+            await backend.predict(DIALOGUE, utterance(2))
     assert not [one for one in threading.enumerate() if one.name.startswith("compute-")]
 
 
@@ -210,6 +217,25 @@ async def test_detection_by_runs_of_blocks_equals_detection_block_by_block() -> 
     assert np.array_equal(np.array(whole.probabilities), np.array(rows))
 
 
+async def test_dialogues_of_two_bundles_go_through_their_own_models() -> None:
+    predictors = {name: StubPredictor() for name in ("one", "two")}
+    policy = BatchPolicy(max_items=4, max_wait=5.0)
+    async with engine(predictors, policy=policy) as backend:
+        dialogues: list[Any] = [StubDialogue(name) for name in ("one", "two", "one", "two")]
+        found = await asyncio.gather(
+            *(backend.predict(one, utterance(n)) for n, one in enumerate(dialogues))
+        )
+    assert [one.outcome for one in found] == [0, 1, 2, 3]
+    assert [predictor.batches for predictor in predictors.values()] == [[[0, 2]], [[1, 3]]]
+
+
+async def test_an_utterance_without_what_the_bundle_needs_says_so(toy: Path) -> None:
+    needy = replace(Bundle.load(toy), requires=(Modality.LEXICAL,))
+    async with engine(Predictor(needy)) as backend:
+        with pytest.raises(UtteranceIncomplete, match="nothing lexical, which the bundle 'toy'"):
+            await backend.predict(backend.start(BUNDLE), utterance(0))
+
+
 async def test_a_batch_of_real_models_gives_what_each_item_gives_alone(toy: Path) -> None:
     predictor = Predictor(Bundle.load(toy))
     rng = np.random.default_rng(0)
@@ -218,9 +244,11 @@ async def test_a_batch_of_real_models_gives_what_each_item_gives_alone(toy: Path
         for n, length in enumerate((8_000, 48_000, 16_000))
     ]
     async with engine(predictor, policy=BatchPolicy(max_items=3, max_wait=5.0)) as backend:
-        together = await asyncio.gather(*(backend.predict(backend.start(), item) for item in items))
+        together = await asyncio.gather(
+            *(backend.predict(backend.start(BUNDLE), item) for item in items)
+        )
     async with engine(predictor) as backend:
-        alone = [await backend.predict(backend.start(), item) for item in items]
+        alone = [await backend.predict(backend.start(BUNDLE), item) for item in items]
     for one, other in zip(together, alone, strict=True):
         np.testing.assert_allclose(
             one.outcome.prediction.posterior, other.outcome.prediction.posterior, atol=1e-5

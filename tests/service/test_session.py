@@ -9,6 +9,7 @@ import pytest
 from doubles import Stage, silence, speech
 from structlog.testing import capture_logs
 
+from emotrace_models.types import Modality
 from emotrace_protocol.errors import ErrorCode
 from emotrace_protocol.messages import (
     Ack,
@@ -220,6 +221,27 @@ async def test_images_are_answered_once(stage: Stage) -> None:
     socket = await stage.play(QUIET, picture, picture, stranger, SessionEnd())
     assert [one.code for one in socket.of("warning")] == ["modality_missing"]
     assert [one.code for one in socket.of("error")] == ["speaker_unknown"]
+
+
+async def test_a_bundle_that_needs_words_is_refused_where_there_are_none(toy: Path) -> None:
+    stage = Stage(toy, requires=(Modality.LEXICAL,))
+    socket = await stage.play(SessionStart(transcription=Transcription.OFF))
+    (refused,) = socket.of("error")
+    assert (refused.code, refused.param, socket.code) == ("modality_unavailable", "bundle", 4422)
+    assert "needs the lexical modality" in refused.message
+
+
+async def test_a_bundle_that_needs_words_gives_no_interims_and_says_which_utterance_had_none(
+    toy: Path,
+) -> None:
+    stage = Stage(toy, requires=(Modality.LEXICAL,))
+    stage.backend.words = ""
+    socket = await stage.play(SessionStart(), silence(0.3), speech(2.0), silence(1.0), SessionEnd())
+    assert [one.code for one in socket.of("warning")] == ["interim_skipped"]
+    assert not socket.of("emotion.interim")
+    (failed,) = socket.of("error")
+    assert (failed.code, failed.utterance, failed.fatal) == ("utterance_incomplete", 0, False)
+    assert socket.of("session.ended")[0].totals.failed == 1
 
 
 async def test_acks_of_what_was_not_sent(stage: Stage) -> None:

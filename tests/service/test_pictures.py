@@ -1,0 +1,65 @@
+"""Pictures of speakers: what counts for an utterance, and what is kept."""
+
+from __future__ import annotations
+
+import base64
+
+import pytest
+
+from emotrace_models.types import Frame, Utterance
+from emotrace_service.pictures import MOST, MOST_BYTES, PictureInvalid, Pictures, decoded_jpeg
+
+JPEG = b"\xff\xd8\xff\xe0rest"
+SECOND = 16_000
+
+
+def said(start_s: float, end_s: float, speaker: str = "A") -> Utterance:
+    return Utterance(0, speaker, int(start_s * SECOND), int(end_s * SECOND), None)
+
+
+def seconds(pictures: Pictures, utterance: Utterance) -> list[float]:
+    return [frame.sample / SECOND for frame in pictures.of(utterance)]
+
+
+def test_pictures_from_a_second_before_to_the_end_count() -> None:
+    pictures = Pictures()
+    for second in range(8):
+        pictures.push("A", Frame(second * SECOND, JPEG))
+        pictures.push("B", Frame(second * SECOND, JPEG))
+    assert seconds(pictures, said(3, 5)) == [2, 3, 4, 5]
+    assert seconds(pictures, said(3, 5, "nobody")) == []
+    pictures.forget(said(3, 5))
+    assert seconds(pictures, said(0, 9)) == [4, 5, 6, 7]
+    assert seconds(pictures, said(0, 9, "B")) == list(range(8))
+
+
+def test_what_is_kept_is_bounded() -> None:
+    pictures = Pictures()
+    for sample in range(MOST + 5):
+        pictures.push("A", Frame(sample, JPEG))
+    kept = pictures.of(said(0, 1))
+    assert (len(kept), kept[0].sample) == (MOST, 5)
+    large = bytes(MOST_BYTES // 4)
+    for sample in range(8):
+        pictures.push("B", Frame(sample, large))
+    both = [*pictures.of(said(0, 1)), *pictures.of(said(0, 1, "B"))]
+    assert sum(len(frame.image) for frame in both) <= MOST_BYTES
+    assert pictures.of(said(0, 1, "B"))[-1].sample == 7
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("not base64!", "not base64"),
+        (base64.b64encode(b"\x89PNG").decode(), "not a JPEG"),
+        ("", "not a JPEG"),
+        ("\u00e9", "not base64"),
+    ],
+)
+def test_what_is_no_picture(text: str, message: str) -> None:
+    with pytest.raises(PictureInvalid, match=message):
+        decoded_jpeg(text)
+
+
+def test_a_jpeg() -> None:
+    assert decoded_jpeg(base64.b64encode(JPEG).decode()) == JPEG
