@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from emotrace_models.fusion.base import Inputs, Sequences
-from emotrace_models.fusion.tucker import TuckerConfig, TuckerFusion
+from emotrace_models.fusion.tucker import TuckerFusionConfig, TuckerFusion
 from emotrace_models.types import Modality
 
 CLASSES = 4
@@ -154,7 +154,7 @@ def test_a_bad_setting_is_named(changes: dict[str, Any], message: str) -> None:
 def test_the_papers_sizes() -> None:
     """Appendix A: 60 x 128 audio, ranks 30 x 128 x 128, 512 pooled; the video net is outside."""
     with torch.device("meta"):
-        model = TuckerFusion(TuckerConfig(classes=8))
+        model = TuckerFusion(TuckerFusionConfig(classes=8))
         mel = torch.zeros(1, 256, 128)
         assert model.mel is not None
         assert model.mel.cnn(mel).shape == (1, 60, 128)

@@ -30,7 +30,7 @@ Readout = Literal["core_fbp", "marginal_fbp", "flatten"]
 
 
 @dataclass(frozen=True, slots=True)
-class TuckerConfig:
+class TuckerFusionConfig:
     """The defaults are the paper's model as models.md reads it. ValueError names the setting.
 
     modalities: what the model has an encoder for; the other stream is then always absent.
@@ -94,7 +94,7 @@ class TuckerConfig:
 class CrossAttention(nn.Module):
     """One sequence attends to the other; the result is named after the query."""
 
-    def __init__(self, config: TuckerConfig) -> None:
+    def __init__(self, config: TuckerFusionConfig) -> None:
         super().__init__()
         self.attention = nn.MultiheadAttention(
             config.width, config.heads, config.attention_dropout, batch_first=True
@@ -117,7 +117,7 @@ class CrossAttention(nn.Module):
 class FaceGRU(nn.Module):
     """Features of frames -> the width of attention, over time in both directions."""
 
-    def __init__(self, config: TuckerConfig) -> None:
+    def __init__(self, config: TuckerFusionConfig) -> None:
         super().__init__()
         self.gru = nn.GRU(config.faces, config.faces // 2, batch_first=True, bidirectional=True)
         self.projection = nn.Linear(config.faces, config.width)
@@ -133,7 +133,7 @@ class FaceGRU(nn.Module):
 class MelEncoder(nn.Module):
     """A mel segment -> the width of attention."""
 
-    def __init__(self, config: TuckerConfig) -> None:
+    def __init__(self, config: TuckerFusionConfig) -> None:
         super().__init__()
         self.cnn = MelCNN(config.channels, config.steps)
         self.projection = nn.Linear(config.channels[-1], config.width)
@@ -154,9 +154,9 @@ class TuckerFusion(FusionModel):
     sums to 1. With `align = "after"` the video side of the attentions counts its own frames.
     """
 
-    config_type = TuckerConfig
+    config_type = TuckerFusionConfig
 
-    def __init__(self, config: TuckerConfig) -> None:
+    def __init__(self, config: TuckerFusionConfig) -> None:
         super().__init__()
         self.config = config
         self.streams = {
@@ -182,8 +182,8 @@ class TuckerFusion(FusionModel):
         self.classifier = nn.Linear(config.pooled, config.classes)
 
     @classmethod
-    def small_config(cls, classes: int) -> TuckerConfig:
-        return TuckerConfig(
+    def small_config(cls, classes: int) -> TuckerFusionConfig:
+        return TuckerFusionConfig(
             classes,
             mel_frames=16,
             bands=8,
@@ -265,7 +265,7 @@ class TuckerFusion(FusionModel):
         return padded.index_put((seen.nonzero()[:, 0],), video.to(padded.dtype)), lengths
 
 
-def _readout(config: TuckerConfig) -> CoreFBP | MarginalFBP | FlatCore:
+def _readout(config: TuckerFusionConfig) -> CoreFBP | MarginalFBP | FlatCore:
     if config.readout == "flatten":
         return FlatCore(config.ranks, config.pooled)
     kind = CoreFBP if config.readout == "core_fbp" else MarginalFBP
