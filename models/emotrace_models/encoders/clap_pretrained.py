@@ -1,0 +1,40 @@
+"""Reads one tower of a CLAP in Hugging Face layout: a folder or a name of the hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig, ClapAudioConfig, ClapConfig, ClapTextConfig
+
+
+def clap_configs(source: str | Path) -> tuple[ClapAudioConfig, ClapTextConfig]:
+    """Of the two towers. Raises ValueError where `source` is no CLAP, OSError for no config."""
+    config = AutoConfig.from_pretrained(str(source))
+    if not isinstance(config, ClapConfig) or not (
+        isinstance(config.audio_config, ClapAudioConfig)
+        and isinstance(config.text_config, ClapTextConfig)
+    ):
+        raise ValueError(
+            f"{source} is a {config.model_type}, not a CLAP; take a folder that `emotrace-train "
+            "convert-clap` wrote, or laion/clap-htsat-unfused"
+        )
+    return config.audio_config, config.text_config
+
+
+def clap_tower(kind: Any, source: str | Path, config: Any) -> Any:
+    """The tower of class `kind` with the weights of `source`, from safetensors alone.
+
+    The library fills what it does not find with random numbers: that raises ValueError here.
+    """
+    tower, found = kind.from_pretrained(
+        str(source),
+        config=config,
+        use_safetensors=True,
+        ignore_mismatched_sizes=True,
+        output_loading_info=True,
+    )
+    wrong = sorted({*found["missing_keys"], *(str(key[0]) for key in found["mismatched_keys"])})
+    if wrong:
+        raise ValueError(f"{source} lacks {len(wrong)} weights of its config, first {wrong[0]}")
+    return tower
