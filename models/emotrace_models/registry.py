@@ -1,13 +1,43 @@
-"""Names to classes: what a bundle's config may name. One dict a kind, filled at import."""
+"""Names to classes: what a bundle's config may name.
+
+A module is imported when one of its names is first asked for: some need libraries that take seconds
+to load, and a server pays for the models that it serves only.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import fields
+from importlib import import_module
 from typing import Any, Literal, TypeVar
 
 Kind = Literal["encoder", "fusion"]
 T = TypeVar("T")
+
+# Where each name is registered: the files of encoders/ and fusion/.
+MODULES: dict[Kind, dict[str, str]] = {
+    "encoder": {
+        "clap_audio": "clap_audio",
+        "clap_text": "clap_text",
+        "compact_acoustic": "compact_acoustic",
+        "compact_lexical": "compact_lexical",
+        "hubert": "hubert",
+        "mel_frames": "mel_frames",
+        "mel_image": "mel_image",
+        "mel_segment": "mel_segment",
+        "resnet_frames": "resnet_frames",
+        "tera": "tera",
+        "words": "words",
+    },
+    "fusion": {
+        "dual_stream": "dual_stream",
+        "gated_xlstm": "gated_xlstm",
+    },
+}
+PACKAGES: dict[Kind, str] = {
+    "encoder": "emotrace_models.encoders",
+    "fusion": "emotrace_models.fusion",
+}
 
 _entries: dict[tuple[Kind, str], type[Any]] = {}
 
@@ -33,16 +63,15 @@ def register(kind: Kind, name: str) -> Callable[[type[T]], type[T]]:
 
 
 def names(kind: Kind) -> tuple[str, ...]:
-    return tuple(sorted(name for entry_kind, name in _entries if entry_kind == kind))
+    return tuple(sorted(MODULES[kind]))
 
 
 def lookup(kind: Kind, name: str) -> type[Any]:
-    try:
-        return _entries[kind, name]
-    except KeyError:
-        raise UnknownName(
-            f"no {kind} is called {name!r}; there are {', '.join(names(kind))}"
-        ) from None
+    """Raises UnknownName, which lists the known ones."""
+    if name not in MODULES[kind]:
+        raise UnknownName(f"no {kind} is called {name!r}; there are {', '.join(names(kind))}")
+    import_module(f"{PACKAGES[kind]}.{MODULES[kind][name]}")
+    return _entries[kind, name]
 
 
 def configured(kind: Kind, name: str, config: Mapping[str, Any]) -> Any:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +16,6 @@ from safetensors.torch import load, save
 from streams import BOTH, random_inputs, rows, without
 from torch import Tensor
 
-import emotrace_models.fusion  # noqa: F401  (fills the registry)
 from emotrace_models import registry
 from emotrace_models.attribution import attributed
 from emotrace_models.fusion import FusionModel, Inputs, Sequences
@@ -51,8 +53,17 @@ def contexts(model: FusionModel) -> tuple[Inputs, Tensor]:
     return without(full, keep), keep
 
 
-def test_every_fusion_model_is_found() -> None:
-    assert len(NAMES) == 1
+def test_every_model_and_encoder_is_in_the_registry() -> None:
+    """Whatever a file of fusion/ or encoders/ registers is in the registry's table, and at its
+    place."""
+    for kind, package in registry.PACKAGES.items():
+        folder = Path(next(iter(import_module(package).__path__)))
+        found = {
+            (name, file.stem)
+            for file in folder.glob("*.py")
+            for name in re.findall(rf'^@register\("{kind}", "(\w+)"\)', file.read_text(), re.M)
+        }
+        assert found == set(registry.MODULES[kind].items())
     assert set(PUBLISHED) <= set(NAMES)
 
 
