@@ -91,15 +91,15 @@ class TeraLayer(nn.Module):
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """x [item, step, width], mask [item, step] of real steps -> the shape of x."""
         q, k, v = (
-            part(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            part(x).view(*x.shape[:2], self.heads, -1).transpose(1, 2)
             for part in (self.query, self.key, self.value)
         )
         rate = self.rate if self.training else 0.0
         read = F.scaled_dot_product_attention(q, k, v, mask[:, None, None], dropout_p=rate)
         read = self.attended(read.transpose(1, 2).flatten(2))
         x = self.attended_norm(x + self.dropout(read))
-        x = self.outer_norm(x + self.dropout(self.outer(F.gelu(self.inner(x)))))
-        return x
+        result: Tensor = self.outer_norm(x + self.dropout(self.outer(F.gelu(self.inner(x)))))
+        return result
 
 
 @register("encoder", "tera")
@@ -168,7 +168,7 @@ class Tera(NetworkEncoder):
         hidden = self.contextualise(fronts, lengths)
         pool = self.config.pool
         hidden = F.pad(hidden, (0, 0, 0, -hidden.shape[1] % pool))
-        groups = hidden.unflatten(1, (-1, pool))  # [item, step, frame, width]
+        groups = hidden.view(len(hidden), -1, pool, self.width)  # [item, step, frame, width]
         first = torch.arange(groups.shape[1], device=lengths.device) * pool
         members = (lengths[:, None] - first).clamp(0, pool)  # [item, step]
         return groups.sum(2) / members.clamp(min=1)[..., None], -(-lengths // pool)
@@ -181,7 +181,8 @@ class Tera(NetworkEncoder):
         x = self.dropout(self.project_norm(x))
         for layer in self.layers:
             x = layer(x, mask)
-        return x.masked_fill(~mask[..., None], 0.0)
+        features: Tensor = x.masked_fill(~mask[..., None], 0.0)
+        return features
 
 
 def normalised_log_mel(samples: FloatArray, config: TeraConfig) -> FloatArray:
