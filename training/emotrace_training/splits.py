@@ -171,7 +171,7 @@ def _check(fold: Fold, labels: NDArray[np.int64], needed: Sequence[Part]) -> Non
 
 
 def _random(records: Sequence[Record], labels: NDArray[np.int64], split: Random) -> list[str]:
-    """Whole units in a seeded order, cut at the shares (of units; of each class's if stratified)."""
+    """Whole units in a seeded order, cut at the shares: of all, or of each class if stratified."""
     names = [unit(record, split.by) for record in records]
     generator = np.random.default_rng(split.seed)
     strata: dict[int, list[str]] = defaultdict(list)
