@@ -12,8 +12,9 @@ from typing import Annotated, Any
 import typer
 
 from emotrace_training.corpora.emodb import read_emodb
+from emotrace_training.corpora.iemocap import read_iemocap
 from emotrace_training.corpora.iemocap_derived import read_iemocap_derived
-from emotrace_training.corpora.loading import Loaded, Settings
+from emotrace_training.corpora.loading import Half, Loaded, OnMissing, Settings
 from emotrace_training.corpora.nemo import read_nemo
 from emotrace_training.corpora.ravdess import read_ravdess
 from emotrace_training.manifests import ManifestError, Record, write_manifest
@@ -25,6 +26,7 @@ CORPORA: dict[str, tuple[str, Loader]] = {
     "emodb": ("emodb", read_emodb),
     "ravdess": ("ravdess_speech", read_ravdess),
     "nemo": ("nemo", read_nemo),
+    "iemocap": ("IEMOCAP_full_release", read_iemocap),
     "iemocap_derived": ("iemocap_derived", read_iemocap_derived),
 }
 SHIPPED = ("emodb", "ravdess", "nemo")  # what the default bundle is made of
@@ -52,9 +54,16 @@ def command(
         "../shared/data"
     ),
     manifest: Annotated[Path, typer.Option(help="where it goes")] = Path("runs/manifest.jsonl"),
+    on_missing: Annotated[
+        OnMissing, typer.Option(help="drop a record without its audio, or keep it as words alone")
+    ] = "drop",
+    marked: Annotated[
+        Half,
+        typer.Option(help="IEMOCAP: half of the picture with the actor of the dialogue's letter"),
+    ] = "left",
 ) -> None:
     """Write a manifest of labelled utterances (JSON lines), and a report of all faults met."""
-    settings = Settings()
+    settings = Settings(on_missing=on_missing, marked=marked)
     records: list[Record] = []
     report: dict[str, Any] = {}
     try:

@@ -29,6 +29,11 @@ LABEL = "unknown label"
 HIDDEN = "hidden files left out"
 
 
+OnMissing = Literal["drop", "zero"]
+Votes = Literal["intended", "voice", "face", "both"]
+Half = Literal["left", "right"]
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """on_missing: a record whose audio is missing is dropped, or kept without audio (zero).
@@ -39,11 +44,11 @@ class Settings:
     licence: of one's own corpus.
     """
 
-    on_missing: Literal["drop", "zero"] = "drop"
+    on_missing: OnMissing = "drop"
     folds: Path | None = None
-    votes: Literal["intended", "voice", "face", "both"] = "intended"
+    votes: Votes = "intended"
     longest_s: float = 41.0
-    marked: Literal["left", "right"] = "left"
+    marked: Half = "left"
     language: str = ""
     licence: str = ""
 

@@ -1,0 +1,131 @@
+"""Corpora in miniature, as their owners lay them out, with the traps of models.md 9.7."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import soundfile
+
+LFS_POINTER = (
+    b"version https://git-lfs.github.com/spec/v1\n"
+    b"oid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\n"
+    b"size 61132\n"
+)
+
+
+def tone(file: Path, seconds: float = 0.3, rate: int = 16_000, pitch: float = 220.0) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    t = np.arange(round(seconds * rate)) / rate
+    soundfile.write(file, (0.1 * np.sin(2 * np.pi * pitch * t)).astype(np.float32), rate)
+    return file
+
+
+def film(
+    file: Path, seconds: float = 0.4, sound: bool = True, size: tuple[int, int] = (48, 32)
+) -> Path:
+    """Frames at 10 a second, the left half dark and the right half bright, with a tone."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    codec = "flv" if file.suffix == ".flv" else "mpeg4"
+    frame = np.zeros((size[1], size[0], 3), np.uint8)
+    frame[:, size[0] // 2 :] = 220
+    rate = 22_050 if file.suffix == ".flv" else 24_000
+    with av.open(str(file), "w") as container:
+        picture = container.add_stream(codec, rate=10)
+        picture.width, picture.height, picture.pix_fmt = size[0], size[1], "yuv420p"
+        track = (
+            container.add_stream("mp3" if file.suffix == ".flv" else "aac", rate=rate)
+            if sound
+            else None
+        )
+        for _ in range(round(seconds * 10)):
+            container.mux(picture.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(picture.encode(None))
+        if track is not None:
+            t = np.arange(round(seconds * rate)) / rate
+            wave = (0.1 * np.sin(2 * np.pi * 220 * t)).astype(np.float32)[None]
+            block = av.AudioFrame.from_ndarray(wave, format="fltp", layout="mono")
+            block.sample_rate, block.pts, block.time_base = rate, 0, Fraction(1, rate)
+            container.mux(track.encode(block))
+            container.mux(track.encode(None))
+    return file
+
+
+# Dialogue -> its turns: letter of the speaker, start, end, label, words.
+Turns = list[tuple[str, float, float, str, str]]
+
+
+def _turns(*labels: str) -> Turns:
+    """Six turns, F and M in turn, a second each with a gap of 0.1 s."""
+    return [
+        ("FM"[i % 2], float(i), i + 0.9, label, f"Line {i}, truly.")
+        for i, label in enumerate(labels)
+    ]
+
+
+IEMOCAP: dict[str, Turns] = {
+    "Ses01F_impro01": _turns("neu", "ang", "hap", "exc", "sad", "fru"),
+    "Ses01M_script01_1b": _turns("neu", "ang", "xxx", "sad", "sad", "fru"),
+    "Ses02F_impro05a": _turns("exc", "exc", "hap", "sur", "fea", "dis"),
+    "Ses02M_impro02": _turns("neu", "neu", "neu", "ang", "ang", "oth"),
+}  # fmt: skip
+# The fourth turn of this dialogue begins before the third ends.
+IEMOCAP["Ses01F_impro01"][3] = ("M", 2.5, 3.9, "exc", "I know!")
+
+
+def iemocap(root: Path) -> Path:
+    """Two sessions of two dialogues of six turns.
+
+    Traps: header line, raters, gender order of label files, a subfolder of label files, one `xxx`,
+    one `XX` turn and one line without a name, an overlap, two lines of a transcript exchanged,
+    hidden files, dialogues whose name has a suffix.
+    """
+    root = root / "IEMOCAP_full_release"
+    for dialogue, turns in IEMOCAP.items():
+        session = root / f"Session{dialogue[4]}"
+        ids = _ids(dialogue, turns)
+        lines = ["% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]", ""]
+        for letter in "FM":
+            for name, (who, start, end, label, _) in zip(ids, turns, strict=True):
+                if who == letter:
+                    lines += [
+                        f"[{start:.4f} - {end:.4f}]\t{name}\t{label}\t[2.5000, 2.5000, 2.5000]",
+                        "C-E2:\tNeutral state;\t()", "C-E3:\tAnger; Frustration;\t()",
+                        "C-E4:\tAnger;\t()", "C-F1:\tHappiness;\t()",
+                        "A-E3:\tval 3; act 2; dom 2;\t()", "",
+                    ]  # fmt: skip
+        _write(session / "dialog" / "EmoEvaluation" / f"{dialogue}.txt", lines)
+        _write(session / "dialog" / "EmoEvaluation" / "Categorical" / f"{dialogue}_e2.txt", lines)
+        said = [
+            f"{name} [{start:08.4f}-{end:08.4f}]: {text}"
+            for name, (_, start, end, _, text) in zip(ids, turns, strict=True)
+        ]
+        if dialogue == "Ses01F_impro01":
+            said.insert(2, "M: [LAUGHTER]")
+        if dialogue == "Ses02F_impro05a":
+            said.insert(5, f"{dialogue}_MXX0 [004.9500-004.9900]: Mhm.")
+        if dialogue == "Ses02M_impro02":
+            said[1], said[2] = said[2], said[1]
+        _write(session / "dialog" / "transcriptions" / f"{dialogue}.txt", said)
+        film(session / "dialog" / "avi" / "DivX" / f"{dialogue}.avi", size=(72, 48))
+        for name in ids:
+            tone(session / "sentences" / "wav" / dialogue / f"{name}.wav")
+        for hidden in ("EmoEvaluation", "transcriptions"):
+            _write(session / "dialog" / hidden / f"._{dialogue}.txt", ["\x00\x05"])
+    return root
+
+
+def _ids(dialogue: str, turns: Turns) -> list[str]:
+    seen = {"F": 0, "M": 0}
+    names = []
+    for letter, *_ in turns:
+        names.append(f"{dialogue}_{letter}{seen[letter]:03d}")
+        seen[letter] += 1
+    return names
+
+
+def _write(file: Path, lines: list[str], encoding: str = "utf-8") -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(("\n".join(lines) + "\n").encode(encoding))
