@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from emotrace_models.fusion.base import Inputs, Sequences
-from emotrace_models.fusion.tucker import TuckerFusionConfig, TuckerFusion
+from emotrace_models.fusion.tucker import TuckerFusion, TuckerFusionConfig
 from emotrace_models.types import Modality
 
 CLASSES = 4
