@@ -117,6 +117,50 @@ def iemocap(root: Path) -> Path:
     return root
 
 
+MELD_HEADER = (
+    "Sr No.,Utterance,Speaker,Emotion,Sentiment,Dialogue_ID,Utterance_ID,Season,Episode,"
+    "StartTime,EndTime"
+)
+MELD_SPLITS = {
+    "train": "train_splits", "dev": "dev_splits_complete", "test": "output_repeated_splits_test",
+}  # fmt: skip
+# Words, speaker, emotion, utterance id (with a gap), start, end.
+MELD_LINES = [
+    ("Oh my God, he’s lost it.", "Ross", "surprise", 0, "00:16:16,059", "00:16:16,459"),
+    ("“Fine”…", "The Interviewer", "joy", 1, "00:16:16,500", "00:16:16,900"),
+    ("You can’t – no.", "Joey_2", "anger", 3, "00:16:17,000", "00:16:17,400"),
+]
+
+
+def meld(root: Path) -> Path:
+    """Three splits of two dialogues of three lines, and a film for each line.
+
+    Traps: the dev table in cp1252 (’ is 0x92), gaps in Utterance_ID, a missing and an empty film in
+    train, an EndTime before its StartTime in dev, a stray film, a film without a row and a hidden
+    file in test, speakers with a blank and an underscore.
+    """
+    root = root / "MELD.Raw"
+    for split, media in MELD_SPLITS.items():
+        lines = [MELD_HEADER]
+        for dialogue in (0, 7):
+            for words, speaker, emotion, utterance, start, end in MELD_LINES:
+                if (split, dialogue, utterance) == ("dev", 7, 3):
+                    end = "00:16:16,100"
+                lines.append(
+                    f'{len(lines)},"{words}",{speaker},{emotion},neutral,{dialogue},{utterance},'
+                    f'4,7,"{start}","{end}"'
+                )
+                film(root / media / f"dia{dialogue}_utt{utterance}.mp4")
+        _write(root / f"{split}_sent_emo.csv", lines, "cp1252" if split == "dev" else "utf-8")
+    (root / "train_splits" / "dia7_utt0.mp4").unlink()
+    (root / "train_splits" / "dia7_utt1.mp4").write_bytes(b"")
+    test = root / MELD_SPLITS["test"]
+    film(test / "final_videos_testdia7_utt1.mp4")
+    film(test / "dia9_utt4.mp4")
+    (test / "._dia0_utt0.mp4").write_bytes(b"\x00\x05\x16\x07")
+    return root
+
+
 def _ids(dialogue: str, turns: Turns) -> list[str]:
     seen = {"F": 0, "M": 0}
     names = []

@@ -15,6 +15,7 @@ from emotrace_training.corpora.emodb import read_emodb
 from emotrace_training.corpora.iemocap import read_iemocap
 from emotrace_training.corpora.iemocap_derived import read_iemocap_derived
 from emotrace_training.corpora.loading import Half, Loaded, OnMissing, Settings
+from emotrace_training.corpora.meld_records import read_meld
 from emotrace_training.corpora.nemo import read_nemo
 from emotrace_training.corpora.ravdess import read_ravdess
 from emotrace_training.manifests import ManifestError, Record, write_manifest
@@ -27,6 +28,7 @@ CORPORA: dict[str, tuple[str, Loader]] = {
     "ravdess": ("ravdess_speech", read_ravdess),
     "nemo": ("nemo", read_nemo),
     "iemocap": ("IEMOCAP_full_release", read_iemocap),
+    "meld": ("MELD.Raw", read_meld),
     "iemocap_derived": ("iemocap_derived", read_iemocap_derived),
 }
 SHIPPED = ("emodb", "ravdess", "nemo")  # what the default bundle is made of

@@ -132,6 +132,7 @@ class Loaded:
                 f"{folder}: no usable record; expected {expected}"
                 + (f"; met: {listed}" if listed else "")
             )
+        self.notes = +self.notes  # those that are above 0
         self.records.sort(key=lambda r: (r.dialogue, r.start_s, r.turn))
         return self
 
