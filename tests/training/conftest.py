@@ -12,7 +12,7 @@ import soundfile
 import typer
 from typer.testing import CliRunner
 
-from emotrace_training import acoustic, calibrate, compose, export, fusion, lexical
+from emotrace_training import acoustic, bundle_step, calibrate, compose, fusion, lexical
 from emotrace_training.manifests import ClipSplit, Record, write_manifest
 
 SPEAKERS: dict[str, ClipSplit] = {
@@ -138,7 +138,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
             "--fusion", made.fusion, "--seed", seed,
         )  # fmt: skip
     run(
-        export.command, "--acoustic", made.acoustic, "--lexical", made.lexical, "--fusion",
+        bundle_step.command, "--acoustic", made.acoustic, "--lexical", made.lexical, "--fusion",
         made.fusion, "--out", made.bundle, "--name", "smoke",
     )  # fmt: skip
     return made

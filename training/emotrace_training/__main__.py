@@ -6,40 +6,49 @@ import typer
 
 from emotrace_training import (
     acoustic,
+    bundle_step,
     calibrate,
     compose,
     decode,
     evaluate_clips,
     evaluate_dialogues,
-    export,
+    extract,
+    fit,
     fusion,
     lexical,
     pipeline,
     prepare,
     pretrain,
+    recipe_list,
 )
 
 app = typer.Typer(
-    help="Train the bundles that emotrace-serve loads: one command a step, each with a seed. "
-    "Work files go under runs/; a step that was interrupted goes on where it was. "
-    "docs/training.md walks through all of them.",
+    help="Train the models that emotrace-serve loads. Work files go under runs/; a step that was "
+    "interrupted goes on where it was. docs/training.md walks through all of it.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 
-STEPS = "Steps, in this order"
-app.command("all", rich_help_panel=STEPS)(pipeline.command)
-app.command("prepare", rich_help_panel=STEPS)(prepare.command)
-app.command("pretrain", rich_help_panel=STEPS)(pretrain.command)
-app.command("acoustic", rich_help_panel=STEPS)(acoustic.command)
-app.command("lexical", rich_help_panel=STEPS)(lexical.command)
-app.command("compose", rich_help_panel=STEPS)(compose.command)
-app.command("fuse", rich_help_panel=STEPS)(fusion.command)
-app.command("calibrate", rich_help_panel=STEPS)(calibrate.command)
-app.command("export", rich_help_panel=STEPS)(export.command)
+RECIPES = "Any model on any corpus, by a recipe, in this order"
+app.command("recipes", rich_help_panel=RECIPES)(recipe_list.command)
+app.command("prepare", rich_help_panel=RECIPES)(prepare.command)
+app.command("extract", rich_help_panel=RECIPES)(extract.command)
+app.command("fit", rich_help_panel=RECIPES)(fit.command)
 
-MEASURING = "Measuring"
+BEFORE = "What a recipe may need first"
+app.command("pretrain", rich_help_panel=BEFORE)(pretrain.command)
+
+DEFAULT = "The bundle that comes with the package: `all`, or step by step after `prepare`"
+app.command("all", rich_help_panel=DEFAULT)(pipeline.command)
+app.command("acoustic", rich_help_panel=DEFAULT)(acoustic.command)
+app.command("lexical", rich_help_panel=DEFAULT)(lexical.command)
+app.command("compose", rich_help_panel=DEFAULT)(compose.command)
+app.command("fuse", rich_help_panel=DEFAULT)(fusion.command)
+app.command("calibrate", rich_help_panel=DEFAULT)(calibrate.command)
+app.command("bundle", rich_help_panel=DEFAULT)(bundle_step.command)
+
+MEASURING = "Measuring a bundle, or the decoder"
 app.command("evaluate-clips", rich_help_panel=MEASURING)(evaluate_clips.command)
 app.command("evaluate-dialogues", rich_help_panel=MEASURING)(evaluate_dialogues.command)
 app.command("decode", rich_help_panel=MEASURING)(decode.command)

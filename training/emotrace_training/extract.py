@@ -28,7 +28,7 @@ from emotrace_training.dataset import Dataset, load_dataset
 from emotrace_training.feature_cache import FeatureCache, Features
 from emotrace_training.frame_sources import FrameSource, frame_source
 from emotrace_training.manifests import ManifestError, Record, read_sound
-from emotrace_training.recipe import Recipe, Stream, read_recipe
+from emotrace_training.recipe import Recipe, Stream, read_recipe, run_name
 from emotrace_training.stream_encoders import build_encoder, key_of, learns_from_texts
 from emotrace_training.telling import TrainingError, named_errors
 
@@ -292,7 +292,7 @@ def command(
                 for texts in _texts(one, name, dataset):
                     found, _ = stream_features(one, name, dataset, extractor, texts)
                     faults += found.faults
-            folder = cache / "reports" / one.name.replace("/", "-").removesuffix(".toml")
+            folder = cache / "reports" / run_name(recipe)
             folder.mkdir(parents=True, exist_ok=True)
             report = report_of(faults, dataset)
             file = folder / f"{one.variant}.json"

@@ -10,11 +10,11 @@ import typer
 
 from emotrace_training import (
     acoustic,
+    bundle_step,
     calibrate,
     compose,
     evaluate_clips,
     evaluate_dialogues,
-    export,
     fusion,
     lexical,
     prepare,
@@ -44,11 +44,11 @@ def command(
     compose.command(text=data / "text", seeds=seeds)
     _say("5 of 7: fusion models")
     fusion.command(seeds=seeds)
-    _say("6 of 7: calibration and export")
+    _say("6 of 7: calibration and bundles")
     bundles = [out / f"seed-{seed}" for seed in range(seeds)]
     for seed, bundle in enumerate(bundles):
         calibrate.command(seed=seed)
-        export.command(seed=seed, out=bundle)
+        bundle_step.command(seed=seed, out=bundle)
     _say("7 of 7: figures on the test split")
     clips = [runs / "evaluation" / "clips" / f"{corpus}.json" for corpus in SPEECH]
     for corpus, report in zip(SPEECH, clips, strict=True):
@@ -61,7 +61,7 @@ def command(
                 as_json=True,
             )
     evaluate_dialogues.command(bundle=[str(bundle) for bundle in bundles], seeds=seeds)
-    export.command(out=out / "default", clips=clips, dialogues=runs / "evaluation/report.json")
+    bundle_step.command(out=out / "default", clips=clips, dialogues=runs / "evaluation/report.json")
     _say(f"Done. Try it: emotrace-serve --bundle {out / 'default'}")
 
 

@@ -230,6 +230,12 @@ def recipe_file(name: str) -> Path:
     raise RecipeError(f"no recipe {name!r}: neither a file nor one of {', '.join(recipe_names())}")
 
 
+def run_name(recipe: str) -> str:
+    """The folder name of a recipe's runs."""
+    name = Path(recipe).stem if recipe.endswith(".toml") else recipe
+    return name.replace("/", "-")
+
+
 def read_recipe(
     name: str, variants: Sequence[str] = (), overrides: Sequence[str] = ()
 ) -> list[Recipe]:

@@ -1,4 +1,4 @@
-"""`export`: the bundle that comes out of the steps, and its card."""
+"""`bundle`: the bundle that comes out of the steps, and its card."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from emotrace_models.bundle import CONFIG, Bundle
 from emotrace_models.predictor import Predictor
 from emotrace_models.types import Modality, Transcript, Utterance
-from emotrace_training import export
+from emotrace_training import bundle_step
 from emotrace_training.card import Figures, write_card
 
 
@@ -30,14 +30,14 @@ def test_the_bundle_predicts(runs) -> None:
 
 def test_the_same_files_give_the_same_bundle(runs, invoke, tmp_path: Path) -> None:
     folders = ("--acoustic", runs.acoustic, "--lexical", runs.lexical, "--fusion", runs.fusion)
-    invoke(export.command, *folders, "--out", tmp_path / "again", "--name", "smoke")
+    invoke(bundle_step.command, *folders, "--out", tmp_path / "again", "--name", "smoke")
     for file in runs.bundle.iterdir():
         assert (tmp_path / "again" / file.name).read_bytes() == file.read_bytes()
 
 
 def test_each_seed_has_its_own_model(runs, invoke, tmp_path: Path) -> None:
     folders = ("--acoustic", runs.acoustic, "--lexical", runs.lexical, "--fusion", runs.fusion)
-    invoke(export.command, *folders, "--seed", 1, "--out", tmp_path / "other")
+    invoke(bundle_step.command, *folders, "--seed", 1, "--out", tmp_path / "other")
     one, other = Bundle.load(runs.bundle).fusion, Bundle.load(tmp_path / "other").fusion
     assert any(
         not np.array_equal(a.detach().numpy(), b.detach().numpy())
@@ -48,9 +48,9 @@ def test_each_seed_has_its_own_model(runs, invoke, tmp_path: Path) -> None:
 def test_a_bundle_that_is_too_large_is_refused(
     runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(export, "LIMIT", 1_000)
-    with pytest.raises(export.BundleTooLarge, match="more than 1000"):
-        export.command(
+    monkeypatch.setattr(bundle_step, "LIMIT", 1_000)
+    with pytest.raises(bundle_step.BundleTooLarge, match="more than 1000"):
+        bundle_step.command(
             runs.acoustic, runs.lexical, runs.fusion, 0, tmp_path / "b", "smoke", "1", None, None
         )
 

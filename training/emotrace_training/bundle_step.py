@@ -1,4 +1,4 @@
-"""`export`: encoders, fusion model and calibration of one seed -> a bundle with its card."""
+"""`bundle`: encoders, fusion model and calibration of one seed -> a bundle with its card."""
 
 from __future__ import annotations
 

@@ -1,0 +1,309 @@
+"""The training loop: epochs, early stopping, a checkpoint after each epoch.
+
+Every epoch draws from a seed of its own, so that a run that goes on from a checkpoint draws what it
+would have drawn. Several processes (accelerate launch) share each batch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim.lr_scheduler import LambdaLR
+
+from emotrace_models.types import FloatArray
+from emotrace_training.checkpoints import load_state, save_state
+from emotrace_training.learner import Learner
+from emotrace_training.metrics import accuracy, confusion, f1_macro, f1_weighted, uar
+from emotrace_training.recipe import Optimiser, Schedule, Training
+from emotrace_training.tables import Table
+from emotrace_training.telling import TrainingError
+
+PREDICTED = 128  # turns in a batch that is only predicted
+WATCHED = {"accuracy": accuracy, "uar": uar, "f1_macro": f1_macro, "f1_weighted": f1_weighted}
+
+
+class LossNotFinite(TrainingError):
+    """Training came apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """epoch: how many are done. history: what each gave."""
+
+    epoch: int
+    epochs: int
+    history: Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Job:
+    """One model to train. train, valid: turns of the table; modalities: of its streams, by name."""
+
+    table: Table
+    train: NDArray[np.int64]
+    valid: NDArray[np.int64]
+    classes: int
+    modalities: Mapping[str, str]
+    training: Training
+    seed: int
+    folder: Path
+    made_by: Mapping[str, Any]
+
+
+def train(
+    learner: Learner, job: Job, accelerator: Accelerator, tell: Callable[[Progress], None]
+) -> list[dict[str, Any]]:
+    """Fit `learner`, which ends with the weights of the epoch that is kept; gives the history.
+
+    Goes on from the checkpoint in job.folder. Raises LossNotFinite, CheckpointMismatch.
+    """
+    recipe = job.training
+    optimiser = optimiser_of(learner, recipe.optimiser)
+    steps = recipe.epochs * -(-len(job.train) // recipe.batch)
+    schedule = LambdaLR(optimiser, lambda step: rate_at(step, steps, recipe.schedule))
+    weights = class_weights(job)
+    history: list[dict[str, Any]] = []
+    best: dict[str, Tensor] = {}
+    state = load_state(job.folder, job.made_by)
+    if state is not None:
+        learner.load_state_dict(state["learner"])
+        optimiser.load_state_dict(state["optimiser"])
+        schedule.load_state_dict(state["schedule"])
+        best, history = state["best"], json.loads(state["history"])
+    wrapped, prepared = accelerator.prepare(learner, optimiser)
+    if state is not None and accelerator.scaler is not None:
+        accelerator.scaler.load_state_dict(state["scaler"])
+    while len(history) < recipe.epochs and not stopped(history, recipe):
+        epoch = len(history)
+        loss = _epoch(wrapped, prepared, schedule, job, weights, accelerator, epoch)
+        found: dict[str, Any] = {"loss": loss}
+        if len(job.valid):
+            logits = predict(wrapped, job.table, job.valid, accelerator)
+            found["valid"] = scores(logits, job.table.windows.labels[job.valid], job.classes)
+        history.append(found)
+        if is_best(history, recipe):
+            best = {name: t.detach().cpu().clone() for name, t in learner.state_dict().items()}
+        if accelerator.is_main_process:
+            save_state(
+                job.folder,
+                job.made_by,
+                {
+                    "learner": learner.state_dict(),
+                    "optimiser": optimiser.state_dict(),
+                    "schedule": schedule.state_dict(),
+                    "scaler": {} if accelerator.scaler is None else accelerator.scaler.state_dict(),
+                    "best": best,
+                    "history": json.dumps(history),
+                },
+            )
+        accelerator.wait_for_everyone()
+        tell(Progress(len(history), recipe.epochs, history))
+    learner.load_state_dict(best)
+    learner.eval()
+    return history
+
+
+def _epoch(
+    learner: nn.Module,
+    optimiser: Any,
+    schedule: LambdaLR,
+    job: Job,
+    weights: Tensor,
+    accelerator: Accelerator,
+    epoch: int,
+) -> float:
+    """One pass over the training turns; the mean loss."""
+    recipe = job.training
+    torch.manual_seed(_mixed(job.seed, epoch, accelerator.process_index))
+    generator = np.random.default_rng([job.seed, epoch])
+    learner.train()
+    order = generator.permutation(job.train)
+    weights = weights.to(accelerator.device)
+    total = 0.0
+    for start in range(0, len(order), recipe.batch):
+        turns = order[start : start + recipe.batch]
+        keep = hidden(job, turns, generator)
+        own = _share(len(turns), accelerator)
+        pieces = np.array_split(own, min(recipe.accumulate, len(own)))
+        for number, piece in enumerate(pieces):
+            batch = job.table.batch(turns[piece], None if keep is None else keep[piece])
+            batch = batch.to(accelerator.device)
+            last = number == len(pieces) - 1
+            with contextlib.nullcontext() if last else accelerator.no_sync(learner):
+                logits = learner(batch)
+                losses = F.cross_entropy(
+                    logits, batch.labels, reduction="none", label_smoothing=recipe.label_smoothing
+                )
+                loss = (losses * weights[batch.labels]).sum() / len(own)
+                value = float(loss.detach())
+                if not math.isfinite(value):
+                    raise LossNotFinite(
+                        f"{job.folder}: epoch {epoch + 1}, step {start // recipe.batch + 1}: the "
+                        f"loss is {value}; lower training.optimiser.rate or set training.clip"
+                    )
+                accelerator.backward(loss)
+            total += value * len(turns)
+        if recipe.clip is not None:
+            accelerator.clip_grad_norm_(learner.parameters(), recipe.clip)
+        optimiser.step()
+        optimiser.zero_grad()
+        schedule.step()
+    return total / len(order)
+
+
+@torch.inference_mode()
+def predict(
+    learner: nn.Module,
+    table: Table,
+    turns: NDArray[np.int64],
+    accelerator: Accelerator,
+    keep: NDArray[np.bool_] | None = None,
+) -> FloatArray:
+    """Logits [turn, class] of `turns`, of which only `keep` [1, entry, stream] is seen."""
+    learner.eval()
+    own = _share(len(turns), accelerator)
+    found: list[tuple[int, FloatArray]] = []
+    for start in range(0, len(own), PREDICTED):
+        rows = own[start : start + PREDICTED]
+        logits = learner(table.batch(turns[rows], keep).to(accelerator.device))
+        found += zip(rows.tolist(), logits.float().cpu().numpy(), strict=True)
+    if accelerator.num_processes > 1:
+        found = gather_object(found)
+    by_row = dict(found)
+    return np.stack([by_row[row] for row in range(len(turns))])
+
+
+def _share(count: int, accelerator: Accelerator) -> NDArray[np.int64]:
+    """Which of `count` rows are this process's; none is left without."""
+    rows = np.arange(count)[accelerator.process_index :: accelerator.num_processes]
+    return rows if len(rows) else np.arange(1)
+
+
+def _mixed(*numbers: int) -> int:
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def optimiser_of(learner: Learner, recipe: Optimiser) -> torch.optim.Optimizer:
+    """Over all parameters that are to be trained; tuned encoders have their own rate."""
+    groups = [
+        {"params": [p for p in module.parameters() if p.requires_grad], "lr": rate}
+        for module, rate in (
+            (learner.fusion, recipe.rate),
+            (learner.encoders, recipe.encoder_rate or recipe.rate),
+        )
+    ]
+    groups = [group for group in groups if group["params"]]
+    match recipe.name:
+        case "adam":
+            return torch.optim.Adam(
+                groups, recipe.rate, recipe.betas, recipe.eps, weight_decay=recipe.decay
+            )
+        case "adamw":
+            return torch.optim.AdamW(
+                groups, recipe.rate, recipe.betas, recipe.eps, weight_decay=recipe.decay
+            )
+        case "sgd":
+            return torch.optim.SGD(
+                groups, recipe.rate, momentum=recipe.momentum, weight_decay=recipe.decay
+            )
+
+
+def rate_at(step: int, steps: int, schedule: Schedule) -> float:
+    """What the learning rate is multiplied by at a step."""
+    warm = round(schedule.warmup * steps)
+    if step < warm:
+        return (step + 1) / warm
+    share = (step - warm) / max(1, steps - warm)
+    match schedule.name:
+        case "constant":
+            return 1.0
+        case "linear":
+            return max(0.0, 1.0 - share)
+        case "cosine":
+            return 0.5 * (1.0 + math.cos(math.pi * min(1.0, share)))
+
+
+def class_weights(job: Job) -> Tensor:
+    """[class]: N / (classes * N_c), or 1."""
+    if job.training.class_weights == "none":
+        return torch.ones(job.classes)
+    counts = np.bincount(job.table.windows.labels[job.train], minlength=job.classes)
+    weights = len(job.train) / (job.classes * np.maximum(counts, 1))
+    return torch.from_numpy(weights.astype(np.float32))
+
+
+def hidden(
+    job: Job, turns: NDArray[np.int64], generator: np.random.Generator
+) -> NDArray[np.bool_] | None:
+    """What of each context may be seen [turn, entry, stream]; None for all. Something of the
+    current utterance always is."""
+    shares = dict(job.training.hide)
+    if not any(shares.values()):
+        return None
+    streams = job.table.streams
+    entries = job.table.windows.entries.shape[1]
+    context, gap = shares.pop("context", 0.0), shares.pop("gap", 0.0)
+    keep = generator.random((len(turns), entries, len(streams))) >= gap
+    keep[generator.random(len(turns)) < context, 1:] = False
+    scene = generator.random(len(turns))
+    above = 0.0
+    for name, share in shares.items():
+        rows = (scene >= above) & (scene < above + share)
+        for column, stream in enumerate(streams):
+            if name in (stream, job.modalities[stream]):
+                keep[rows, :, column] = False
+        above += share
+    nothing = ~(keep[:, 0] & job.table.present[turns]).any(axis=1)
+    keep[nothing, 0] = True
+    return keep
+
+
+def scores(logits: FloatArray, labels: NDArray[np.int64], classes: int) -> dict[str, float]:
+    """The watched metrics and the mean loss."""
+    matrix = confusion(labels, logits.argmax(axis=1), classes)
+    loss = F.cross_entropy(torch.from_numpy(logits), torch.from_numpy(labels))
+    return {**{name: metric(matrix) for name, metric in WATCHED.items()}, "loss": float(loss)}
+
+
+def watched(epoch: Mapping[str, Any], recipe: Training) -> float:
+    """What is maximised."""
+    value = float(epoch["valid"][recipe.early_stop.watch])
+    return -value if recipe.early_stop.watch == "loss" else value
+
+
+def is_best(history: Sequence[Mapping[str, Any]], recipe: Training) -> bool:
+    """Whether the newest epoch is the one to keep so far; of equals the first."""
+    if recipe.keep == "last":
+        return True
+    values = [watched(epoch, recipe) for epoch in history]
+    return len(values) == 1 or values[-1] > max(values[:-1])
+
+
+def kept(history: Sequence[Mapping[str, Any]], recipe: Training) -> int:
+    """The number of the kept epoch, from 1."""
+    if recipe.keep == "last":
+        return len(history)
+    values = [watched(epoch, recipe) for epoch in history]
+    return values.index(max(values)) + 1
+
+
+def stopped(history: Sequence[Mapping[str, Any]], recipe: Training) -> bool:
+    """Whether patience is at its end."""
+    patience = recipe.early_stop.patience
+    if patience is None or not history or "valid" not in history[-1]:
+        return False
+    values = [watched(epoch, recipe) for epoch in history]
+    return len(values) - 1 - values.index(max(values)) >= patience
