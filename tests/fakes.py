@@ -5,35 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from emotrace_models.bundle import Bundle
 from emotrace_models.calibration import Calibration
 from emotrace_models.decoding import DecoderConfig
-from emotrace_models.encoders import (
-    CompactAcoustic,
-    CompactAcousticConfig,
-    CompactLexical,
-    CompactLexicalConfig,
-)
+from emotrace_models.encoders import CompactAcoustic, CompactLexical
 from emotrace_models.fusion import GatedxLSTM, GatedxLSTMConfig
 from emotrace_models.labels import SCHEMES
 from emotrace_models.types import Modality
-
-
-def toy_tokenizer() -> bytes:
-    """A byte-level tokenizer trained on one sentence."""
-    tokenizer = Tokenizer(models.BPE(unk_token=None))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=300,
-        special_tokens=[],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(["i am so happy to see you, this is a sad day"], trainer)
-    return bytes(tokenizer.to_str(), "utf-8")
 
 
 def toy_bundle(
@@ -44,18 +23,10 @@ def toy_bundle(
 ) -> Path:
     """Write a toy bundle to folder `path` and return it. Same seed, same bundle."""
     torch.manual_seed(seed)
-    assets = {"tokenizer.json": toy_tokenizer()}
-    width = 16
     encoders = {
-        Modality.ACOUSTIC: CompactAcoustic(
-            CompactAcousticConfig(
-                width=width, members=2, channels=(4, 6, 8, 8), contour=4, pooled=8
-            )
-        ),
-        Modality.LEXICAL: CompactLexical(
-            CompactLexicalConfig(vocabulary=512, width=width, heads=2, tokens=16), assets
-        ),
+        kind.modality: kind(*kind.small()).eval() for kind in (CompactAcoustic, CompactLexical)
     }
+    width = encoders[Modality.ACOUSTIC].width
     labels = SCHEMES["common4"]
     fusion = GatedxLSTM(
         GatedxLSTMConfig(
@@ -77,13 +48,17 @@ def toy_bundle(
         licence="CC0-1.0",
         languages=("en",),
         labels=labels,
-        encoders=tuple(encoders[modality].eval() for modality in modalities),
+        encoders=tuple(encoders[modality] for modality in modalities),
         fusion=fusion.eval(),
         calibration=Calibration({"acoustic": 1.5, "acoustic+lexical": 1.2}, abstain_below=0.4),
         decoder=DecoderConfig(p0=0.4),
         card="# toy\n\nRandom weights, for tests.\n",
         licence_text="CC0-1.0\n",
-        assets=assets if Modality.LEXICAL in modalities else {},
+        assets={
+            name: data
+            for modality in modalities
+            for name, data in encoders[modality].asset_files.items()
+        },
     )
     bundle.save(path)
     return path

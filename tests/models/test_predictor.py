@@ -111,7 +111,9 @@ def test_alone_equals_in_a_batch(predictor: Predictor) -> None:
     states = [predictor.start(), *(state for state, _ in alone[:-1])]
     together = predictor.predict(list(zip(states, DIALOGUE, strict=True)))
     for (_, one), (_, many) in zip(alone, together, strict=True):
-        np.testing.assert_allclose(one.prediction.logits, many.prediction.logits, atol=1e-5)
+        np.testing.assert_allclose(
+            one.prediction.logits, many.prediction.logits, rtol=1e-5, atol=1e-5
+        )
         assert one.decision.label == many.decision.label
 
 

@@ -71,6 +71,10 @@ class CompactAcoustic(Encoder):
         # Mean and deviation of each column over the training speakers.
         self.register_buffer("prior", torch.stack([torch.zeros(KEPT), torch.ones(KEPT)]))
 
+    @classmethod
+    def small(cls) -> tuple[CompactAcousticConfig, Mapping[str, bytes]]:
+        return CompactAcousticConfig(16, 2, channels=(4, 6, 8, 8), contour=4, pooled=8), {}
+
     def start(self) -> RunningStatistics:
         return RunningStatistics.empty()
 

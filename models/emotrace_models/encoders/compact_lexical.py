@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, pre_tokenizers
+from tokenizers.models import BPE
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -77,6 +78,15 @@ class CompactLexical(Encoder):
         self.attention = nn.Linear(config.width, 1)
         self.projection = nn.Linear(2 * config.width, config.width)
         self.dropout = SharedDropout(config.dropout)
+
+    @classmethod
+    def small(cls) -> tuple[CompactLexicalConfig, Mapping[str, bytes]]:
+        """Its subwords are the 256 bytes."""
+        alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+        tokenizer = Tokenizer(BPE({byte: i for i, byte in enumerate(alphabet)}, []))
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        config = CompactLexicalConfig(vocabulary=512, width=16, heads=2, tokens=16)
+        return config, {TOKENIZER: tokenizer.to_str().encode()}
 
     def start(self) -> SpeakerState:
         return None
