@@ -9,6 +9,7 @@ from emotrace_training import (
     bundle_step,
     calibrate,
     compose,
+    composed_records,
     decode,
     evaluate_clips,
     evaluate_dialogues,
@@ -38,8 +39,9 @@ app.command("fit", rich_help_panel=RECIPES)(fit.command)
 
 BEFORE = "What a recipe may need first"
 app.command("pretrain", rich_help_panel=BEFORE)(pretrain.command)
+app.command("composed-manifest", rich_help_panel=BEFORE)(composed_records.command)
 
-DEFAULT = "The bundle that comes with the package: `all`, or step by step after `prepare`"
+DEFAULT = "The bundle that comes with the package (`all`, or in steps)"
 app.command("all", rich_help_panel=DEFAULT)(pipeline.command)
 app.command("acoustic", rich_help_panel=DEFAULT)(acoustic.command)
 app.command("lexical", rich_help_panel=DEFAULT)(lexical.command)
