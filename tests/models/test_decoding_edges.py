@@ -31,7 +31,7 @@ def advanced(decoder: EmotionDecoder, speakers: list[str | None], seed: int = 1)
 
 @pytest.mark.parametrize("commit", [False, True])
 @pytest.mark.parametrize("lag", [0, 2])
-def test_one_turn_is_decided_by_its_emission(lag: int, commit: bool) -> None:
+def test_12_3_a_dialogue_of_one_turn_is_decided_by_its_emission(lag: int, commit: bool) -> None:
     scores = np.log([[0.2, 0.5, 0.3]])
     config = DecoderConfig(p0=0.4, lag=lag, commit=commit)
     decoded = decode_dialogue(["A"], scores, config)
@@ -57,7 +57,7 @@ def test_no_turn_yet() -> None:
         decoder.decide(beam)
 
 
-def test_an_unknown_speaker_is_somebody_new_each_time() -> None:
+def test_12_3_an_unknown_speaker_is_somebody_new_each_time() -> None:
     names = [f"nobody-{i}" for i in range(12)]
     scores = np.random.default_rng(0).normal(size=(12, 4))
     config = DecoderConfig(p0=0.2, lag=None)
@@ -67,7 +67,7 @@ def test_an_unknown_speaker_is_somebody_new_each_time() -> None:
     assert anonymous.labels == tuple(scores.argmax(axis=1))
 
 
-def test_unknown_speakers_leave_nothing_behind() -> None:
+def test_12_3_unknown_speakers_leave_nothing_behind() -> None:
     beam = advanced(EmotionDecoder(4, DecoderConfig(p0=0.3)), ["A", None, "B_2", None, "A"])
     assert beam.speakers == ("A", "B_2")
     assert all(len(h.last) == 2 for h in beam.hypotheses)

@@ -26,7 +26,7 @@ def config(beam: int, recombine: bool = False) -> DecoderConfig:
     return DecoderConfig(p0=0.3, alpha=1.0, beam=beam, lag=None, recombine=recombine)
 
 
-def test_best_path_after_each_turn_and_its_revisions() -> None:
+def test_12_3_golden_vector_after_each_turn_and_its_revisions() -> None:
     decoder = EmotionDecoder(3, config(4))
     beams = [decoder.start()]
     for speaker, scores in zip(SPEAKERS, LOG_SCORES, strict=True):
@@ -38,7 +38,7 @@ def test_best_path_after_each_turn_and_its_revisions() -> None:
     assert revised == [[], [], [(0, 1, 2)], [], [(0, 2, 1), (2, 2, 1)]]
 
 
-def test_final_beam() -> None:
+def test_12_3_golden_vector_final_beam() -> None:
     decoder = EmotionDecoder(3, config(4))
     beam = decoder.start()
     for speaker, scores in zip(SPEAKERS, LOG_SCORES, strict=True):
@@ -52,7 +52,7 @@ def test_final_beam() -> None:
     assert dict(zip(beam.speakers, beam.best.last, strict=True)) == {"A": 1, "B": 1, "C": 0}
 
 
-def test_step_costs_of_the_best_path_sum_to_its_cost() -> None:
+def test_12_3_step_costs_of_the_best_path_sum_to_its_cost() -> None:
     steps = path_steps(SPEAKERS, LOG_SCORES, (1, 1, 1, 0, 1), config(4))
     assert [sum(step) for step in steps] == pytest.approx(
         [1.801810, 2.095571, 2.764621, 2.476938, 0.772190], abs=5e-7
@@ -84,7 +84,9 @@ def test_decision_tells_why_and_what_else() -> None:
     (2, 2, (1, 1, 1, 0, 1), 15.488607),
     (4, 2, (1, 1, 1, 0, 1), 15.488607),
 ])  # fmt: skip
-def test_beams_and_passes(beam: int, passes: int, labels: tuple[int, ...], cost: float) -> None:
+def test_12_3_golden_vector_beams_and_passes(
+    beam: int, passes: int, labels: tuple[int, ...], cost: float
+) -> None:
     decoded = decode_dialogue(SPEAKERS, LOG_SCORES, config(beam), passes)
     assert decoded.labels == decoded.emitted == labels
     assert decoded.cost == pytest.approx(cost, abs=5e-7)

@@ -82,7 +82,7 @@ def run(dialogue: Dialogue, config: DecoderConfig) -> tuple[EmotionDecoder, list
 
 @given(dialogues(), st.integers(1, 8))
 @settings(deadline=None, max_examples=60)
-def test_incremental_is_offline_at_every_prefix(dialogue: Dialogue, beam: int) -> None:
+def test_12_3_incremental_is_offline_at_every_prefix(dialogue: Dialogue, beam: int) -> None:
     decoder, beams = run(dialogue, dialogue.config(beam))
     for turns, after in enumerate(beams):
         path = decoder.labels(after)
@@ -92,7 +92,7 @@ def test_incremental_is_offline_at_every_prefix(dialogue: Dialogue, beam: int) -
 
 @given(dialogues(turns=7, classes=3))
 @settings(deadline=None, max_examples=40)
-def test_unbounded_beam_finds_the_optimum_with_and_without_recombination(d: Dialogue) -> None:
+def test_12_3_unbounded_beam_finds_the_optimum_with_and_without_recombination(d: Dialogue) -> None:
     turns, classes = d.logits.shape
     optimum = min(product(range(classes), repeat=turns), key=d.cost)
     for recombine in (False, True):
@@ -114,7 +114,7 @@ def test_recombination_keeps_one_hypothesis_a_future(dialogue: Dialogue, beam: i
 
 @given(dialogues(), st.integers(1, 8), st.booleans())
 @settings(deadline=None, max_examples=60)
-def test_raw_logits_rank_as_log_probabilities(d: Dialogue, beam: int, recombine: bool) -> None:
+def test_12_3_raw_logits_rank_as_log_probabilities(d: Dialogue, beam: int, recombine: bool) -> None:
     config = d.config(beam, recombine=recombine)
     raw = decode_dialogue(d.speakers, d.logits, config)
     assert raw.labels == decode_dialogue(d.speakers, d.scores, config).labels
@@ -122,7 +122,7 @@ def test_raw_logits_rank_as_log_probabilities(d: Dialogue, beam: int, recombine:
 
 @given(dialogues(turns=14), st.integers(1, 6), st.integers(0, 5), st.booleans(), st.booleans())
 @settings(deadline=None, max_examples=80)
-def test_each_turn_is_given_out_once_and_commit_keeps_its_word(
+def test_12_3_each_turn_is_given_out_once_and_commit_keeps_its_word(
     dialogue: Dialogue, beam: int, lag: int, commit: bool, recombine: bool
 ) -> None:
     decoder, beams = run(
@@ -141,7 +141,7 @@ def test_each_turn_is_given_out_once_and_commit_keeps_its_word(
 
 @given(dialogues(), st.integers(1, 8), st.booleans())
 @settings(deadline=None, max_examples=60)
-def test_cost_split_sums_to_the_cost(dialogue: Dialogue, beam: int, recombine: bool) -> None:
+def test_12_3_cost_split_sums_to_the_cost(dialogue: Dialogue, beam: int, recombine: bool) -> None:
     config = dialogue.config(beam, recombine=recombine)
     decoded = decode_dialogue(dialogue.speakers, dialogue.scores, config)
     assert sum(sum(step) for step in decoded.steps) == pytest.approx(decoded.cost)

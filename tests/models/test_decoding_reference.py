@@ -97,18 +97,20 @@ def decoded(
     return matrix_of(dialogues, labels)
 
 
-def test_shift_probability(dialogues: list[Reference], p0: dict[str, float]) -> None:
+def test_12_3_reference_shift_probability(dialogues: list[Reference], p0: dict[str, float]) -> None:
     assert p0 == pytest.approx(SHIFT, abs=5e-5)
     everything = estimate_p0(zip(d.speakers, d.emotions, strict=True) for d in dialogues)
     assert everything == pytest.approx(0.4030, abs=5e-5)
 
 
-def test_classifier_alone(dialogues: list[Reference]) -> None:
+def test_12_3_reference_classifier_alone(dialogues: list[Reference]) -> None:
     labels = [d.scores.argmax(axis=1).tolist() for d in dialogues]
     assert figures(matrix_of(dialogues, labels)) == pytest.approx((0.6719, 0.6525), abs=5e-5)
 
 
-def test_two_passes_as_the_released_code(dialogues: list[Reference], p0: dict[str, float]) -> None:
+def test_12_3_reference_two_passes_as_the_released_code(
+    dialogues: list[Reference], p0: dict[str, float]
+) -> None:
     matrix = decoded(dialogues, p0, passes=2, beam=5)
     assert matrix.tolist() == [
         [802, 54, 194, 53], [63, 1128, 281, 164], [121, 301, 1010, 276], [23, 62, 96, 903]
@@ -138,7 +140,7 @@ def test_two_passes_as_the_released_code(dialogues: list[Reference], p0: dict[st
     ({"beam": 10, "p0": 0.1}, 0.7158, 0.7031),
     ({"beam": 10, "p0": 0.6}, 0.7124, 0.6959),
 ])  # fmt: skip
-def test_one_causal_pass(
+def test_12_3_reference_one_causal_pass(
     dialogues: list[Reference],
     p0: dict[str, float],
     settings: dict[str, Any],
@@ -152,7 +154,7 @@ def test_one_causal_pass(
     (1, 0.6893, 0.6735), (3, 0.7116, 0.6954), (10, 0.7112, 0.6968),
     pytest.param(20, 0.7161, 0.7013, marks=pytest.mark.long),
 ])  # fmt: skip
-def test_two_passes_with_other_beams(
+def test_12_3_reference_two_passes_with_other_beams(
     dialogues: list[Reference], beam: int, uar: float, accuracy: float
 ) -> None:
     # These published rows go with p0 rounded to four places; single utterances hang on the rest.
@@ -179,7 +181,7 @@ def test_revisions(
     assert tuple((ages <= limit).mean() for limit in (2, 5, 10)) == pytest.approx(shares, abs=5e-3)
 
 
-def test_incremental_is_offline_at_every_prefix(dialogues: list[Reference]) -> None:
+def test_12_3_reference_incremental_is_offline_at_every_prefix(dialogues: list[Reference]) -> None:
     checked = 0
     for dialogue in dialogues[::30]:
         config = DecoderConfig(p0=0.403, beam=5, lag=None, recombine=False)
@@ -195,7 +197,9 @@ def test_incremental_is_offline_at_every_prefix(dialogues: list[Reference]) -> N
     assert checked > 200
 
 
-def test_commit_never_takes_a_label_back(dialogues: list[Reference], p0: dict[str, float]) -> None:
+def test_12_3_reference_commit_never_takes_a_label_back(
+    dialogues: list[Reference], p0: dict[str, float]
+) -> None:
     for dialogue in dialogues[::5]:
         config = DecoderConfig(p0=p0[dialogue.session], lag=5, commit=True)
         result = decode_dialogue(dialogue.speakers, dialogue.scores, config)

@@ -32,7 +32,7 @@ def published() -> metrics.Matrix:
     return matrix + np.diag(hits)
 
 
-def test_worked_example() -> None:
+def test_12_10_worked_example() -> None:
     matrix = published()
     assert matrix.sum(axis=1) == pytest.approx(COUNT)
     assert metrics.accuracy(matrix) == pytest.approx(0.7634, abs=5e-5)
@@ -42,7 +42,7 @@ def test_worked_example() -> None:
     assert F1 @ COUNT / COUNT.sum() == pytest.approx(0.7597, abs=5e-5)
 
 
-def test_one_released_run() -> None:
+def test_12_10_one_released_run() -> None:
     matrix = np.array([[38, 0, 3, 0], [0, 54, 6, 14], [8, 7, 136, 11], [4, 6, 19, 120]])
     assert metrics.accuracy(matrix) == pytest.approx(0.8169, abs=5e-5)
     assert metrics.uar(matrix) == pytest.approx(0.8254, abs=5e-5)
@@ -65,7 +65,7 @@ def test_small_example_by_hand() -> None:
     assert metrics.binary_f1(matrix)[2] == pytest.approx((5 * 8 / 9 + 1 * 2 / 3) / 6)
 
 
-def test_a_class_that_is_absent() -> None:
+def test_12_10_a_class_that_is_absent() -> None:
     # Class 1 does not occur in the truth but is predicted once; class 3 occurs nowhere.
     matrix = metrics.confusion([0, 0, 2, 2], [0, 1, 2, 2], 4)
     assert metrics.uar(matrix) == pytest.approx((1 / 2 + 1) / 2)
