@@ -55,7 +55,7 @@ class FactorizedBilinear(VectorFusion):
     @classmethod
     def small_config(cls, classes: int) -> FactorizedBilinearConfig:
         streams = {"acoustic": 6, "lexical": 5}
-        return FactorizedBilinearConfig(classes, streams, width=4, hidden=8, outputs=6, factors=2)
+        return FactorizedBilinearConfig(classes, streams, width=8, hidden=16, outputs=6, factors=2)
 
     def fuse(self, vectors: list[Tensor]) -> Tensor:
         columns = [

@@ -58,7 +58,7 @@ class LowRankFusion(VectorFusion):
     @classmethod
     def small_config(cls, classes: int) -> LowRankFusionConfig:
         streams = {"acoustic": 6, "lexical": 5}
-        return LowRankFusionConfig(classes, streams, width=4, hidden=8, rank=2, outputs=6)
+        return LowRankFusionConfig(classes, streams, width=8, hidden=16, rank=2, outputs=6)
 
     def fuse(self, vectors: list[Tensor]) -> Tensor:
         product = torch.ones_like(self.bias)

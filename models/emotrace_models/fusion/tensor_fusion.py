@@ -34,7 +34,7 @@ class TensorFusion(VectorFusion):
 
     @classmethod
     def small_config(cls, classes: int) -> TensorFusionConfig:
-        return TensorFusionConfig(classes, {"acoustic": 6, "lexical": 5}, width=4, hidden=8)
+        return TensorFusionConfig(classes, {"acoustic": 6, "lexical": 5}, width=8, hidden=16)
 
     def fuse(self, vectors: list[Tensor]) -> Tensor:
         return outer_product([F.pad(vector, (0, 1), value=1.0) for vector in vectors])
