@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from fractions import Fraction
 from pathlib import Path
 
 import av
+import h5py
 import numpy as np
 import soundfile
 
@@ -158,6 +160,52 @@ def meld(root: Path) -> Path:
     film(test / "final_videos_testdia7_utt1.mp4")
     film(test / "dia9_utt4.mp4")
     (test / "._dia0_utt0.mp4").write_bytes(b"\x00\x05\x16\x07")
+    return root
+
+
+# Video -> its labels: start, end, and sentiment, happy, sad, anger, surprise, disgust, fear; then
+# its transcript: number, start, end, words.
+Label = tuple[float, float, tuple[float, ...]]
+Said = tuple[int, float, float, str]
+MOSEI: dict[str, tuple[list[Label], list[Said]]] = {
+    "-3g5yACwYnA": (
+        [(0.0, 0.5, (1.0, 2.0, 0.0, 0.0, 0.0, 0.0, 0.0)), (0.6, 1.2, (0.0,) * 7)],
+        [(0, 0.0, 0.5, "I love it."), (1, 0.6, 1.2, "It has pages.")],
+    ),
+    "x__y_1": (
+        [
+            (1.0, 1.6, (-1.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.5)),
+            (0.1, 0.9, (-3.0, 0.0, 0.0, 0.0, 0.0, 3.0, 0.0)),
+        ],
+        [(0, 0.1, 0.9, "Yuck ___ really."), (5, 1.0, 1.6, "Sad and mad.")],
+    ),
+    "zz9": (
+        [(0.0, 0.5, (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.333))],
+        [(0, 0.05, 0.5, "Help."), (1, 2.0, 2.4, "Nobody rated this.")],
+    ),
+}
+MOSEI_FOLDS = {"train": ["-3g5yACwYnA"], "valid": ["x__y_1"], "test": ["zz9"]}
+
+
+def mosei(root: Path) -> Path:
+    """Three videos. Traps: labels out of order, a tie, no emotion, a segment with another number,
+    one without a label, words and a video id that hold the separator's signs; one segment has a
+    film of its own, the others are part of the whole one.
+    """
+    root = root / "CMU-MOSEI"
+    raw = root / "Raw"
+    root.mkdir(parents=True)
+    with h5py.File(root / "CMU_MOSEI_Labels.csd", "w") as sequence:
+        for video, (labels, said) in MOSEI.items():
+            group = sequence.create_group(f"All Labels/data/{video}")
+            group["intervals"] = np.array([[start, end] for start, end, _ in labels])
+            group["features"] = np.array([values for *_, values in labels], np.float32)
+            lines = [f"{video}___{n}___{start}___{end}___{text}" for n, start, end, text in said]
+            _write(raw / "Transcript" / "Segmented" / "Combined" / f"{video}.txt", lines)
+            tone(raw / "Audio" / "Full" / "WAV_16000" / f"{video}.wav", seconds=1.7)
+            film(raw / "Videos" / "Full" / "Combined" / f"{video}.mp4", seconds=0.8)
+    film(raw / "Videos" / "Segmented" / "Combined" / "-3g5yACwYnA_0.mp4", seconds=0.4)
+    (root / "folds.json").write_text(json.dumps(MOSEI_FOLDS))
     return root
 
 

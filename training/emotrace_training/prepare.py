@@ -16,6 +16,7 @@ from emotrace_training.corpora.iemocap import read_iemocap
 from emotrace_training.corpora.iemocap_derived import read_iemocap_derived
 from emotrace_training.corpora.loading import Half, Loaded, OnMissing, Settings
 from emotrace_training.corpora.meld_records import read_meld
+from emotrace_training.corpora.mosei import read_mosei
 from emotrace_training.corpora.nemo import read_nemo
 from emotrace_training.corpora.ravdess import read_ravdess
 from emotrace_training.manifests import ManifestError, Record, write_manifest
@@ -29,6 +30,7 @@ CORPORA: dict[str, tuple[str, Loader]] = {
     "nemo": ("nemo", read_nemo),
     "iemocap": ("IEMOCAP_full_release", read_iemocap),
     "meld": ("MELD.Raw", read_meld),
+    "mosei": ("CMU-MOSEI", read_mosei),
     "iemocap_derived": ("iemocap_derived", read_iemocap_derived),
 }
 SHIPPED = ("emodb", "ravdess", "nemo")  # what the default bundle is made of
@@ -59,13 +61,17 @@ def command(
     on_missing: Annotated[
         OnMissing, typer.Option(help="drop a record without its audio, or keep it as words alone")
     ] = "drop",
+    folds: Annotated[
+        Path | None,
+        typer.Option(help="CMU-MOSEI: the SDK's cmu_mosei_std_folds.py, or JSON {train: [ids], …}"),
+    ] = None,
     marked: Annotated[
         Half,
         typer.Option(help="IEMOCAP: half of the picture with the actor of the dialogue's letter"),
     ] = "left",
 ) -> None:
     """Write a manifest of labelled utterances (JSON lines), and a report of all faults met."""
-    settings = Settings(on_missing=on_missing, marked=marked)
+    settings = Settings(on_missing=on_missing, folds=folds, marked=marked)
     records: list[Record] = []
     report: dict[str, Any] = {}
     try:
