@@ -188,8 +188,8 @@ class GBAN(FusionModel):
     @classmethod
     def small_config(cls, classes: int) -> GBANConfig:
         return GBANConfig(
-            classes, acoustic=6, lexical=5, filters=(4, 4), text_filters=4, text_kernels=(2, 3),
-            hidden=4, width=8,
+            classes, acoustic=6, lexical=5, filters=(4,), kernel=2, text_filters=4,
+            text_kernels=(2, 3), hidden=4, width=8,
         )  # fmt: skip
 
     def forward(self, inputs: Inputs) -> FusionOutput:
