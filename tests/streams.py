@@ -24,7 +24,7 @@ def from_slots(
     }
 
 
-def random_inputs(model: FusionModel, batch: int, seed: int = 3, steps: int = 7) -> Inputs:
+def random_inputs(model: FusionModel, batch: int, seed: int = 3, steps: int = 90) -> Inputs:
     """Full contexts; sequences of any length have from 1 to `steps` steps."""
     generator = torch.Generator().manual_seed(seed)
     entries = len(model.start_window().context().entries)

@@ -32,7 +32,7 @@ def attributed(model: FusionModel, inputs: Inputs) -> FusionOutput:
     streams = {name: inputs[name] for name in model.streams}
     filled = torch.stack([stream.lengths > 0 for stream in streams.values()], dim=2).flatten(1)
     bias = _logits(model, streams, torch.zeros_like(filled))
-    contributions = torch.zeros(*filled.shape, output.logits.shape[1])
+    values = torch.zeros(*filled.shape, output.logits.shape[1], dtype=torch.float64)
     for i, row in enumerate(filled):
         one = {
             name: replace(s, values=s.values[i : i + 1], lengths=s.lengths[i : i + 1])
@@ -46,7 +46,8 @@ def attributed(model: FusionModel, inputs: Inputs) -> FusionOutput:
         logits = _logits(model, one, keep)
         for (_, shares), found in zip(plan, logits, strict=True):
             for slot, share in shares:
-                contributions[i, slot] += share * found
+                values[i, slot] += share * found
+    contributions = values.float()
     explain = {**output.explain, "contributions": contributions, "bias": bias[0]}
     # The sum is exact against the same passes; the batch's own logits differ in the last bits.
     return FusionOutput(contributions.sum(1) + bias[0], explain)

@@ -26,12 +26,19 @@ MODULES: dict[Kind, dict[str, str]] = {
         "mel_image": "mel_image",
         "mel_segment": "mel_segment",
         "resnet_frames": "resnet_frames",
+        "roberta": "roberta",
         "tera": "tera",
         "words": "words",
     },
     "fusion": {
         "dual_stream": "dual_stream",
         "gated_xlstm": "gated_xlstm",
+        "gban": "gban",
+        "lmf": "low_rank_fusion",
+        "mfb": "factorized_bilinear",
+        "mlcct": "mlcct",
+        "tfn": "tensor_fusion",
+        "tucker": "tucker",
     },
 }
 PACKAGES: dict[Kind, str] = {
