@@ -10,6 +10,7 @@ import pytest
 import soundfile
 from chromium import Page, chromium
 from live import LiveServer, live_server
+from papers import paper_bundle
 
 from emotrace_clients.demo import shipped
 from emotrace_clients.turns import read_turns
@@ -19,8 +20,9 @@ MICROPHONE_S = 9.0  # of the demo: Ann, Ben, Ann
 
 
 @pytest.fixture(scope="module")
-def server(toy: Path) -> Iterator[LiveServer]:
-    with live_server(toy, audio_queue_ms=10_000) as running:
+def server(toy: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    other = str(paper_bundle(tmp_path_factory.mktemp("papers") / "gban", "gban"))
+    with live_server(toy, audio_queue_ms=10_000, also=(other,)) as running:
         yield running
 
 
@@ -79,6 +81,24 @@ def test_the_demo_is_heard_explained_and_ended(page: Page, tmp_path: Path) -> No
         "ask.dispatchEvent(new Event('change')); }"
     )
     assert "“sadness”" in page.texts("#why-body caption")[0]
+
+
+def test_another_model_is_chosen_and_explained(page: Page) -> None:
+    page.wait_for("!document.getElementById('bundles').hidden")
+    assert page.texts("#bundle option") == [
+        "toy: gated_xlstm from voice and words",
+        "gban: gban from voice and words",
+    ]
+    page.evaluate("document.getElementById('bundle').value = 'gban'")
+    page.click("#play-demo")
+    page.wait_for("document.querySelectorAll('.card .estimate .emotion').length >= 1")
+    assert "bundle gban" in page.texts("#state")[0]
+    assert page.texts("#why-body caption")[0].startswith("What changes when each joins")
+    assert "–" in page.texts("#why-body tbody tr")[0]
+    assert any("no interim estimates" in told for told in page.texts("#remarks li"))
+    page.click("#stop")
+    page.wait_for(ENDED)
+    assert page.complaints == []
 
 
 def test_the_microphone_is_heard_and_hostile_names_stay_text(page: Page) -> None:

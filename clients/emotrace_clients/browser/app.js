@@ -35,6 +35,7 @@ async function run(open) {
     const { source, settings, turns } = await open();
     const { sampleRate, channels } = source;
     const audio = { encoding: "s16le", sample_rate: sampleRate, channels };
+    if (at("bundle").value) settings.bundle = at("bundle").value;
     running.source = source;
     running.turns = turns;
     running.session = new Session(streamUrl(), { audio, ...settings }, take, over);
@@ -183,12 +184,30 @@ async function openMicrophone() {
   return { source: await Microphone.open(channels), settings, turns: null };
 }
 
+// A choice of models, where the server has several.
+async function offerBundles() {
+  const response = await fetch("v1/models").catch(() => null);
+  if (!response?.ok) return; // a session says why, if it cannot begin either
+  const { default: first, models } = await response.json();
+  at("bundle").replaceChildren(
+    ...models.map(({ name, model, modalities }) =>
+      element("option", {
+        value: name,
+        textContent: `${name}: ${model} from ${modalities.map(sense).join(" and ")}`,
+        selected: name === first,
+      }),
+    ),
+  );
+  at("bundles").hidden = models.length < 2;
+}
+
 async function fetched(name) {
   const response = await fetch(`demo/${name}`).catch(() => null);
   if (!response?.ok) throw new Problem("The demo cannot be fetched. Is the server still running?");
   return response;
 }
 
+offerBundles();
 at("play-demo").addEventListener("click", () => run(openDemo));
 at("start-microphone").addEventListener("click", () => run(openMicrophone));
 at("choose-file").addEventListener("click", () => at("file").click());

@@ -62,6 +62,11 @@ export class WhyPanel {
   }
 }
 
+// Of a model that is a sum, the contributions are its own terms.
+const METHODS = {
+  shapley: "What changes when each joins the others (Shapley values). ",
+};
+
 function table(final, label) {
   const rows = reasons(final, label);
   const bias = weight(final.explanation.bias, label);
@@ -71,7 +76,7 @@ function table(final, label) {
     "table",
     {},
     element("caption", {
-      textContent: `Contributions to “${label}”, against the average label. They add up to the sum.`,
+      textContent: `${METHODS[final.explanation.method] ?? ""}Contributions to “${label}”, against the average label. They add up to the sum.`,
     }),
     element(
       "thead",
@@ -87,7 +92,7 @@ function table(final, label) {
     element(
       "tbody",
       {},
-      ...rows.map((row) => line(row.what, row.when, row.gate.toFixed(2), row.weight, most)),
+      ...rows.map((row) => line(row.what, row.when, row.gate?.toFixed(2) ?? "–", row.weight, most)),
       line("What the model expects anyway", "", "", bias, most),
     ),
     element("tfoot", {}, line("Sum", "", "", sum, null)),

@@ -43,7 +43,7 @@ export function reasons(final, label) {
   return final.explanation.contributions
     .filter((slot) => slot.utterance !== null)
     .map((slot) => ({
-      what: `${slot.speaker}'s ${sense(slot.modality)}`,
+      what: `${slot.speaker}'s ${sense(slot.modality)}${slot.stream ? `, as ${slot.stream}` : ""}`,
       when: when(final, slot),
       gate: slot.gate,
       weight: weight(slot.logits, label),
