@@ -209,6 +209,95 @@ def mosei(root: Path) -> Path:
     return root
 
 
+def emodb(root: Path) -> Path:
+    """Two speakers, seven emotions. Traps: a malformed name, an LFS pointer, a hidden file."""
+    root = root / "emodb"
+    for speaker in ("03", "08"):
+        for letter in "WLEAFTN":
+            tone(root / "wav" / f"{speaker}a01{letter}a.wav")
+    tone(root / "wav" / "03a01Xa.wav")
+    (root / "wav" / "08b10Wb.wav").write_bytes(LFS_POINTER)
+    (root / "wav" / "._03a01Fa.wav").write_bytes(b"\x00\x05")
+    return root
+
+
+def ravdess(root: Path) -> Path:
+    """Two actors, eight emotions each as sound in 48 kHz.
+
+    Actor 1 has a take as film too, one as silent film too, one as film alone, and one as silent
+    film alone. Traps: a song, a malformed name, strong neutral, a file in another actor's folder,
+    an LFS pointer.
+    """
+    root = root / "RAVDESS"
+    for actor in ("01", "02"):
+        folder = root / "Audio_Speech_Actors_01-24" / f"Actor_{actor}"
+        for emotion in range(1, 9):
+            tone(folder / f"03-01-0{emotion}-01-01-01-{actor}.wav", rate=48_000)
+    films = root / "Video_Speech_Actor_01" / "Actor_01"
+    film(films / "01-01-03-01-01-01-01.mp4")
+    film(films / "02-01-04-01-01-01-01.mp4", sound=False)
+    film(films / "01-01-05-02-02-02-01.mp4")
+    film(films / "02-01-06-02-02-02-01.mp4", sound=False)
+    second = root / "Audio_Speech_Actors_01-24" / "Actor_02"
+    tone(second / "03-02-03-01-01-01-02.wav")
+    tone(second / "03-01-09-01-01-01-02.wav")
+    tone(second / "03-01-01-02-01-01-02.wav")
+    tone(second / "03-01-03-02-01-01-01.wav")
+    (second / "03-01-08-02-01-01-02.wav").write_bytes(LFS_POINTER)
+    return root
+
+
+CREMA_EMOTIONS = ("ANG", "DIS", "FEA", "HAP", "NEU", "SAD")
+
+
+def crema_d(root: Path) -> Path:
+    """Two actors, six emotions, sound and film; raters agree, but tie once and err once.
+
+    Traps: a malformed name, an LFS pointer, the clip that has no sound, a film known to be faulty.
+    """
+    root = root / "CREMA-D"
+    votes = []
+    for actor in ("1001", "1064"):
+        for emotion in CREMA_EMOTIONS:
+            name = f"{actor}_DFA_{emotion}_XX"
+            tone(root / "AudioWAV" / f"{name}.wav")
+            film(root / "VideoFlash" / f"{name}.flv")
+            vote = {"1001_DFA_ANG_XX": "A:D", "1001_DFA_FEA_XX": "S"}.get(name, emotion[0])
+            votes.append(f'"{len(votes)}","{name}","N",50,"{emotion[0]}",60,"{vote}",70')
+    tone(root / "AudioWAV" / "1001_DFA_ANG.wav")
+    (root / "AudioWAV" / "1001_IEO_HAP_HI.wav").write_bytes(LFS_POINTER)
+    tone(root / "AudioWAV" / "1076_MTI_SAD_XX.wav")
+    tone(root / "AudioWAV" / "1064_IEO_DIS_MD.wav")
+    film(root / "VideoFlash" / "1064_IEO_DIS_MD.flv")
+    head = ['"","FileName","VoiceVote","VoiceLevel","FaceVote","FaceLevel","MultiModalVote",'
+            '"MultiModalLevel"']  # fmt: skip
+    _write(root / "processedResults" / "summaryTable.csv", head + votes)
+    actors = ["1001,51,Male,Caucasian,Not Hispanic", "1064,45,Female,Asian,Not Hispanic",
+              "1076,25,Female,Caucasian,Not Hispanic"]  # fmt: skip
+    _write(root / "VideoDemographics.csv", ["ActorID,Age,Sex,Race,Ethnicity", *actors])
+    return root
+
+
+def nemo(root: Path) -> Path:
+    """Two speakers, six emotions, 24 kHz; the speaker's cell is padded.
+
+    Traps: a row without its file, an unknown emotion, a file without a row.
+    """
+    root = root / "nEMO"
+    lines = ["file_id\temotion\traw_text\tnormalized_text\tspeaker_id\tgender\tage"]
+    emotions = ("anger", "fear", "happiness", "neutral", "sadness", "surprised")
+    for speaker, gender in (("WR0", "male"), ("EB0", "female")):
+        for emotion in (*emotions, *(("zeal",) if gender == "male" else ())):
+            name = f"{speaker}_{emotion}_1.wav"
+            tone(root / "samples" / name, rate=24_000)
+            words = ("Zażółć gęślą jaźń.", "zażółć gęślą jaźń")
+            lines.append("\t".join([name, emotion, *words, f"        {speaker}", gender, "23"]))
+    (root / "samples" / "EB0_fear_1.wav").unlink()
+    tone(root / "samples" / "EB0_fear_2.wav", rate=24_000)
+    _write(root / "data.tsv", lines)
+    return root
+
+
 def _ids(dialogue: str, turns: Turns) -> list[str]:
     seen = {"F": 0, "M": 0}
     names = []

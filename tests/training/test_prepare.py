@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 import typer
+from corpus_trees import crema_d, iemocap, meld, mosei, tone
 from typer.testing import CliRunner
 
 from emotrace_training.manifests import read_manifest
@@ -59,6 +60,46 @@ def test_a_corpus_from_the_folder_of_all(nemo: Path, tmp_path: Path) -> None:
 def test_what_cannot_be_prepared(nemo: Path, tmp_path: Path) -> None:
     manifest = ("--manifest", tmp_path / "manifest.jsonl")
     assert "no corpus 'nemoo'; there are" in run(f"nemoo={nemo}", *manifest, code=2)
+    assert "folder:NAME=FOLDER" in run(f"folder={nemo}", *manifest, code=2)
+    assert "write NAME=MEANING" in run("nemo", "--label", "zeal", *manifest, code=2)
+    assert "no emotion is called 'zest'" in run("nemo", "--label", "zeal=zest", *manifest, code=2)
+    assert "is not one of" in run("nemo", "--on-missing", "guess", *manifest, code=2)
     assert "named twice" in run(f"nemo={nemo}", "nemo", *manifest, code=2)
     assert "wav/03a01Fa.wav" in run(f"emodb={nemo}", *manifest, code=1)
     assert not manifest[1].exists()
+
+
+def test_own_data_beside_a_corpus(nemo: Path, tmp_path: Path) -> None:
+    tone(tmp_path / "mine" / "cheerful" / "ana" / "1.wav")
+    tone(tmp_path / "yours" / "1.wav")
+    table = tmp_path / "yours" / "t.csv"
+    table.write_text("file,label,speaker,split\n1.wav,zest,bo,test\n")
+    manifest = tmp_path / "manifest.jsonl"
+    said = run(
+        f"nemo={nemo}", f"folder:mine={tmp_path / 'mine'}", f"table:yours={table}",
+        "--label", "cheerful=joy", "--label", "zest=excited", "--language", "de",
+        "--licence", "own", "--manifest", manifest,
+    )  # fmt: skip
+    assert "3 records" in said
+    records = {record.corpus: record for record in read_manifest(manifest)}
+    assert (records["mine"].emotion, records["mine"].label_raw) == ("happiness", "cheerful")
+    assert (records["yours"].emotion, records["yours"].split) == ("excitement", "test")
+    assert (records["yours"].language, records["yours"].licence) == ("de", "own")
+    assert records["nemo"].language == "pl"
+
+
+def test_settings_reach_the_loaders(tmp_path: Path) -> None:
+    manifest = ("--manifest", tmp_path / "manifest.jsonl")
+    crema, blogs = crema_d(tmp_path), mosei(tmp_path)
+    said = run(f"crema_d={crema}", "--votes", "both", *manifest)
+    assert "tied votes 1" in said
+    (blogs / "folds.json").rename(tmp_path / "my_folds.json")
+    said = run(f"mosei={blogs}", "--folds", tmp_path / "my_folds.json", *manifest)
+    assert "split test: fear 1" in said
+    said = run(f"meld={meld(tmp_path)}", "--on-missing", "zero", "--longest", 0.2, *manifest)
+    assert "meld: 18 records" in said
+    assert "16 x clip too long, cut" in said
+    assert "… 13 more in the report" in said
+    run(f"iemocap={iemocap(tmp_path)}", "--marked", "right", *manifest)
+    first = read_manifest(manifest[1])[0]
+    assert (first.speaker, first.crop) == ("iemocap:Ses01F", "right")

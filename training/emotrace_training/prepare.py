@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from emotrace_models.labels import UnknownLabel, canonical
+from emotrace_training.corpora.crema_d import read_crema_d
 from emotrace_training.corpora.emodb import read_emodb
 from emotrace_training.corpora.iemocap import read_iemocap
 from emotrace_training.corpora.iemocap_derived import read_iemocap_derived
-from emotrace_training.corpora.loading import Half, Loaded, OnMissing, Settings
+from emotrace_training.corpora.loading import Half, Loaded, OnMissing, Settings, Votes
 from emotrace_training.corpora.meld_records import read_meld
 from emotrace_training.corpora.mosei import read_mosei
 from emotrace_training.corpora.nemo import read_nemo
+from emotrace_training.corpora.own_folder import read_own_folder
+from emotrace_training.corpora.own_table import read_own_table
 from emotrace_training.corpora.ravdess import read_ravdess
 from emotrace_training.manifests import ManifestError, Record, write_manifest
 
@@ -31,7 +35,13 @@ CORPORA: dict[str, tuple[str, Loader]] = {
     "iemocap": ("IEMOCAP_full_release", read_iemocap),
     "meld": ("MELD.Raw", read_meld),
     "mosei": ("CMU-MOSEI", read_mosei),
+    "crema_d": ("CREMA-D", read_crema_d),
     "iemocap_derived": ("iemocap_derived", read_iemocap_derived),
+}
+# One's own data: KIND:NAME=PATH.
+OWN: dict[str, Callable[[Path, Settings, str], Loaded]] = {
+    "folder": read_own_folder,
+    "table": read_own_table,
 }
 SHIPPED = ("emodb", "ravdess", "nemo")  # what the default bundle is made of
 SHOWN = 3  # faults of a kind on the screen; the report holds all
@@ -50,7 +60,9 @@ def command(
     corpora: Annotated[
         list[str] | None,
         typer.Argument(
-            help=f"NAME or NAME=FOLDER of {', '.join(CORPORA)}; default: {' '.join(SHIPPED)}",
+            help=f"NAME or NAME=FOLDER of {', '.join(CORPORA)}; your own: folder:NAME=FOLDER "
+            f"(a folder an emotion), table:NAME=FILE (csv, tsv, jsonl); default: "
+            f"{' '.join(SHIPPED)}",
             show_default=False,
         ),
     ] = None,
@@ -65,13 +77,26 @@ def command(
         Path | None,
         typer.Option(help="CMU-MOSEI: the SDK's cmu_mosei_std_folds.py, or JSON {train: [ids], …}"),
     ] = None,
+    votes: Annotated[
+        Votes, typer.Option(help="CREMA-D: whose label, the intended one or what raters perceived")
+    ] = "intended",
+    longest: Annotated[float, typer.Option(help="MELD: longer clips are cut, in seconds")] = 41.0,
     marked: Annotated[
         Half,
         typer.Option(help="IEMOCAP: half of the picture with the actor of the dialogue's letter"),
     ] = "left",
+    label: Annotated[
+        list[str] | None, typer.Option(help="your own: what a label means, as in cheerful=joy")
+    ] = None,
+    language: Annotated[
+        str, typer.Option(help="your own: where the table has none, as in de")
+    ] = "",
+    licence: Annotated[str, typer.Option(help="your own: noted in every record")] = "",
 ) -> None:
     """Write a manifest of labelled utterances (JSON lines), and a report of all faults met."""
-    settings = Settings(on_missing=on_missing, folds=folds, marked=marked)
+    settings = Settings(
+        on_missing, folds, votes, longest, marked, language, licence, _meanings(label or ())
+    )
     records: list[Record] = []
     report: dict[str, Any] = {}
     try:
@@ -89,18 +114,44 @@ def command(
     typer.echo(f"{manifest}: {len(records)} records; report: {beside}")
 
 
-def sources(wanted: list[str] | tuple[str, ...], data: Path) -> list[Source]:
-    """What NAME and NAME=FOLDER stand for."""
+def sources(wanted: Sequence[str], data: Path) -> list[Source]:
+    """What NAME, NAME=FOLDER and KIND:NAME=PATH stand for."""
     found: dict[str, Source] = {}
     for text in wanted:
-        name, _, folder = text.partition("=")
-        if name not in CORPORA:
-            raise typer.BadParameter(f"no corpus {name!r}; there are {', '.join(CORPORA)}")
-        if name in found:
-            raise typer.BadParameter(f"corpus {name} is named twice")
-        usual, read = CORPORA[name]
-        found[name] = Source(name, Path(folder) if folder else data / usual, read)
+        start, _, path = text.partition("=")
+        kind, colon, own = start.partition(":")
+        if colon and kind in OWN and own and path:
+            source = Source(own, Path(path), _own(kind, own))
+        elif start in CORPORA:
+            usual, read = CORPORA[start]
+            source = Source(start, Path(path) if path else data / usual, read)
+        else:
+            raise typer.BadParameter(
+                f"no corpus {start!r}; there are {', '.join(CORPORA)}, and your own as "
+                "folder:NAME=FOLDER or table:NAME=FILE"
+            )
+        if source.name in found:
+            raise typer.BadParameter(f"corpus {source.name} is named twice")
+        found[source.name] = source
     return list(found.values())
+
+
+def _own(kind: str, name: str) -> Loader:
+    return lambda path, settings: OWN[kind](path, settings, name)
+
+
+def _meanings(pairs: Iterable[str]) -> dict[str, str]:
+    """`cheerful=joy` -> the canonical label of cheerful."""
+    found = {}
+    for pair in pairs:
+        name, equals, meaning = pair.partition("=")
+        if not (name and equals):
+            raise typer.BadParameter(f"--label {pair}: write NAME=MEANING, as in cheerful=joy")
+        try:
+            found[name] = canonical(meaning)
+        except UnknownLabel as error:
+            raise typer.BadParameter(f"--label {pair}: {error}") from None
+    return found
 
 
 def described(loaded: Loaded) -> dict[str, Any]:
@@ -125,7 +176,7 @@ def described(loaded: Loaded) -> dict[str, Any]:
     }
 
 
-def _counted(values: Any) -> dict[str, int]:
+def _counted(values: Iterable[str]) -> dict[str, int]:
     return dict(sorted(Counter(values).items()))
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
-from emotrace_training.corpora.loading import Half, Loaded, Settings
+from emotrace_training.corpora.loading import NO_FILMS, Half, Loaded, Settings
 from emotrace_training.corpora.tables import decoded
 from emotrace_training.corpora.votes import shares
 from emotrace_training.manifests import Record
@@ -28,7 +28,6 @@ NO_LABEL = "transcribed turn without label"
 BAD_LABEL = "label line cannot be read"
 BAD_LINE = "transcript line cannot be read"
 TWICE = "turn stands twice"
-NO_FILMS = "no folder of films"
 OVERLAPS = "turns that begin before the one before ends"
 INVERTED = "turns that the transcript puts after a later one"
 _GENDERS = {"F": "female", "M": "male"}

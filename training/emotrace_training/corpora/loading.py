@@ -8,7 +8,7 @@ on purpose (hidden files, songs) is a note, counted by kind alone.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -26,6 +26,7 @@ POINTER = "Git LFS pointer in place of media"
 UNREADABLE = "unreadable media"
 NAME = "name is none of the corpus"
 LABEL = "unknown label"
+NO_FILMS = "no folder of films"
 HIDDEN = "hidden files left out"
 
 
@@ -41,7 +42,7 @@ class Settings:
     folds: file of the CMU-MOSEI folds. votes: whose label a CREMA-D clip gets: the intended one or
     what raters perceived in voice, face or both. longest_s: longer MELD clips are flagged and cut.
     marked: the half of an IEMOCAP picture on which the actor with the markers sits. language,
-    licence: of one's own corpus.
+    licence: of one's own corpus; labels: its own names -> canonical ones.
     """
 
     on_missing: OnMissing = "drop"
@@ -51,6 +52,7 @@ class Settings:
     marked: Half = "left"
     language: str = ""
     licence: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
