@@ -16,7 +16,9 @@ from emotrace_training.corpora.fer2013 import SIDES, Face, Faces
 from emotrace_training.faces import FacesRecipe, fit_faces, varied
 
 EMOTIONS = ("anger", "happiness")
-TINY = FacesRecipe(size=16, widths=(4, 8), blocks=(1, 1), epochs=4, batch=16, shift=2)
+TINY = FacesRecipe(
+    size=16, widths=(4, 8), blocks=(1, 1), epochs=6, batch=16, rate=1e-2, dropout=0.0, shift=2
+)
 
 
 def face(number: int) -> Face:

@@ -40,11 +40,11 @@ class FacesRecipe:
     """shift: pixels that a picture is moved at most, either way; half of them are mirrored."""
 
     size: int = 48
-    widths: tuple[int, ...] = (12, 24, 48, 96)
+    widths: tuple[int, ...] = (8, 16, 32, 64)
     blocks: tuple[int, ...] = (1, 1, 1, 1)
-    epochs: int = 8
+    epochs: int = 6
     batch: int = 64
-    rate: float = 4e-3
+    rate: float = 5e-3
     decay: float = 1e-2
     smoothing: float = 0.05
     dropout: float = 0.2
