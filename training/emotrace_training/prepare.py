@@ -75,7 +75,7 @@ def command(
     ] = "drop",
     folds: Annotated[
         Path | None,
-        typer.Option(help="CMU-MOSEI: the SDK's cmu_mosei_std_folds.py, or JSON {train: [ids], …}"),
+        typer.Option(help="CMU-MOSEI: the SDK's cmu_mosei_std_folds.py, or JSON lists of videos"),
     ] = None,
     votes: Annotated[
         Votes, typer.Option(help="CREMA-D: whose label, the intended one or what raters perceived")

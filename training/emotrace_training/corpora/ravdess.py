@@ -37,7 +37,7 @@ def read_ravdess(folder: Path, settings: Settings) -> Loaded:
         )  # fmt: skip
     loaded = Loaded()
     takes: dict[str, dict[str, Path]] = {}
-    for file in loaded.files(folder, ".wav", ".mp4", deep=True):
+    for file in loaded.files(folder, ".wav", ".flac", ".mp4", deep=True):
         match = _NAME.fullmatch(file.stem)
         actor = match is not None and f"Actor_{match[7]}" == file.parent.name
         if match is None or not actor or not 1 <= int(match[7]) <= 24:
