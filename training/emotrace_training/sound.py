@@ -17,6 +17,8 @@ CONTAINERS = frozenset(
     (".aac", ".avi", ".flv", ".m4a", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".webm", ".wmv")
 )
 
+LEAD_S = 1.0  # decoded before a part, so that it begins exactly and with a decoder warmed up
+
 
 class SoundUnreadable(ValueError):
     """There is no sound to read; the message says why, not where."""
@@ -74,8 +76,9 @@ def _from_container(file: Path, span: tuple[float, float] | None) -> tuple[Float
             raise SoundUnreadable("has no sound")
         stream = container.streams.audio[0]
         rate = stream.rate
-        if span:
-            container.seek(int(max(span[0] - 1.0, 0.0) * av.time_base))
+        # A seek to the very start would bring back the encoder's priming, which players skip.
+        if span and span[0] > LEAD_S:
+            container.seek(int((span[0] - LEAD_S) * av.time_base))
         plain = AudioResampler(format="fltp")
         blocks, begin = [], None
         for frame in container.decode(stream):
