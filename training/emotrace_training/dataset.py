@@ -82,9 +82,8 @@ def load_dataset(recipe: Recipe, manifest: Path) -> Dataset:
         found = folds(chosen, labels, data.split, needed)
     except SplitError as error:
         raise SplitError(f"{recipe.name}: {error}") from error
-    if data.most is not None:
-        found = [_thinned(fold, labels, data.most) for fold in found]
-    return Dataset(chosen, labels, data.label_set, found, dropped)
+    dataset = Dataset(chosen, labels, data.label_set, found, dropped)
+    return dataset if data.most is None else _thinned(dataset, data.most)
 
 
 def _place_in_dialogue(record: Record, order: str) -> tuple[float, ...]:
@@ -111,11 +110,25 @@ def _text(value: object) -> str:
     return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-def _thinned(fold: Fold, labels: NDArray[np.int64], most: int) -> Fold:
-    """At most `most` labelled records of each part, the rest in no part."""
-    parts = fold.parts.copy()
-    generator = np.random.default_rng(0)
-    for part in PARTS:
-        own = np.flatnonzero((parts == part) & (labels != EMPTY))
-        parts[generator.permutation(own)[most:]] = NONE
-    return Fold(fold.name, parts)
+def _thinned(dataset: Dataset, most: int) -> Dataset:
+    """Whole dialogues, at random, until each part has `most` records with a class, or all."""
+    dialogues = dataset.dialogues()
+    parts = [np.full_like(fold.parts, NONE) for fold in dataset.folds]
+    for fold, column in zip(dataset.folds, parts, strict=True):
+        left = dict.fromkeys(PARTS, most)
+        for number in np.random.default_rng(0).permutation(len(dialogues)).tolist():
+            own = np.array(dialogues[number])
+            for part in PARTS:
+                members = own[fold.parts[own] == part]
+                if left[part] > 0 and len(members):
+                    column[members] = part
+                    left[part] -= int((dataset.labels[members] != EMPTY).sum())
+    needed = np.any([column != NONE for column in parts], axis=0)
+    kept = np.array([i for dialogue in dialogues if needed[dialogue].any() for i in dialogue])
+    return Dataset(
+        [dataset.records[i] for i in kept.tolist()],
+        dataset.labels[kept],
+        dataset.label_set,
+        [Fold(f.name, column[kept]) for f, column in zip(dataset.folds, parts, strict=True)],
+        {**dataset.dropped, "data.most": len(dataset.records) - len(kept)},
+    )

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from emotrace_models.encoders import Encoder
 from emotrace_models.encoders.base import NetworkEncoder
-from emotrace_models.types import SAMPLE_RATE, Modality, Transcript, Utterance
+from emotrace_models.types import SAMPLE_RATE, FloatArray, Frame, Modality, Transcript, Utterance
 from emotrace_models.weights import sha256_of
 from emotrace_training.dataset import Dataset, load_dataset
 from emotrace_training.feature_cache import FeatureCache, Features
@@ -86,7 +86,9 @@ class Extractor:
         chains = self._chains(keys) if stateful else [[index] for index in keys]
         if stateful:
             self._chain_keys(chains, keys)
-        left = [chain for chain in chains if any(keys[index] not in cache for index in chain)]
+        # The last entry of a chain depends on all before it: equal ones are encoded once.
+        distinct = {keys[chain[-1]]: chain for chain in chains}
+        left = [c for c in distinct.values() if any(keys[index] not in cache for index in c)]
         try:
             self._fill(encoder, fronts, left, keys, cache, result.faults)
         finally:
@@ -192,7 +194,8 @@ class Extractor:
         """A record as the service would hand it to the encoder; None, and a fault, where its
         audio or film cannot be read."""
         record = self.records[index]
-        samples, frames = None, ()
+        samples: FloatArray | None = None
+        frames: tuple[Frame, ...] = ()
         try:
             if encoder.modality is Modality.ACOUSTIC:
                 samples = read_sound(record)

@@ -123,7 +123,7 @@ class Preparer:
 def usable(recipe: Recipe, table: Table, turns: NDArray[np.int64]) -> NDArray[np.int64]:
     """Those of `turns` that have a class, and the streams that the recipe asks for."""
     there = table.complete() if recipe.data.complete else table.heard()
-    return turns[(table.windows.labels[turns] != EMPTY) & there[turns]]
+    return np.asarray(turns[(table.windows.labels[turns] != EMPTY) & there[turns]])
 
 
 def shift_probability(dataset: Dataset, fold: Fold) -> float | None:
@@ -219,7 +219,7 @@ def fit_one(
     predictions = _predictions(recipe, dataset, fold, table, parts, learner, accelerator)
     if not accelerator.is_main_process:
         return
-    np.savez(folder / PREDICTIONS, **predictions)
+    np.savez(folder / PREDICTIONS, allow_pickle=False, **predictions)
     save_file(
         {name: t.detach().cpu().contiguous() for name, t in learner.state_dict().items()},
         folder / WEIGHTS,
@@ -244,9 +244,9 @@ def fit_one(
         "history": history,
         "made_by": made_by,
     }
-    part = folder / f"{REPORT}.part"
-    part.write_text(json.dumps(report, indent=2) + "\n")
-    part.replace(folder / REPORT)  # last: its presence says that all is there
+    written = folder / f"{REPORT}.part"
+    written.write_text(json.dumps(report, indent=2) + "\n")
+    written.replace(folder / REPORT)  # last: its presence says that all is there
     (folder / STATE).unlink(missing_ok=True)
 
 

@@ -66,7 +66,7 @@ def encoded(encoder: nn.Module, fronts: FrontBatch) -> Sequences:
 def _by_length(encoder: NetworkEncoder, fronts: FrontBatch) -> tuple[Tensor, Tensor]:
     """For encoders in which padding would be heard: one pass for each length."""
     found: dict[int, tuple[Tensor, Tensor]] = {}
-    for length in fronts.lengths.unique().tolist():
+    for length in sorted(set(fronts.lengths.tolist())):
         own = (fronts.lengths == length).nonzero().squeeze(1)
         features, steps = encoder(fronts.values[own, :length], fronts.lengths[own])
         for row, one, count in zip(own.tolist(), features, steps, strict=True):

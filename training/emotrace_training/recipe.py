@@ -52,8 +52,9 @@ class Data(_Table):
     """corpora: of the manifest; empty for all. labels: a scheme. only, without: records whose
     field (dialogue, speaker, flags, ...) matches this regular expression; all must, none may.
     order: of a dialogue's turns. complete: only turns with every stream have a say in training
-    and figures; others remain as context. most: records of each split at most, chosen at random.
-    faces: settings of faces put to records that have no film (see `media`).
+    and figures; others remain as context. most: whole dialogues are taken at random until each
+    part has this many records with a class. faces: settings of faces put to records that have no
+    film (composed_faces.ComposedFaces).
     """
 
     corpora: tuple[str, ...] = ()

@@ -134,9 +134,10 @@ def folds(
     valid: a validation part is needed. Raises SplitError where a part is empty; every record
     stands in at most one part of a fold by construction.
     """
+    found: dict[str, list[str]]
     match split:
         case Own():
-            found = {"own": [record.split for record in records]}
+            found = {"own": [str(record.split) for record in records]}
         case Random():
             found = {f"seed-{split.seed}": _random(records, labels, split)}
         case LeaveOneOut():
@@ -244,7 +245,8 @@ def _take_validation(
     generator = np.random.default_rng(split.seed)
     strata: Mapping[int, set[str]] = defaultdict(set)
     names = {
-        int(i): unit(records[i], split.validation_by) for i in np.flatnonzero(parts == "train")
+        int(i): unit(records[i], split.validation_by)
+        for i in np.flatnonzero(parts == "train").tolist()
     }
     for i in train.tolist():
         stratum = int(labels[i]) if split.validation_by == "utterance" else 0

@@ -109,11 +109,11 @@ class Table:
 
     def heard(self) -> NDArray[np.bool_]:
         """[turn]: those of which anything is there."""
-        return self.present.any(axis=1)
+        return np.asarray(self.present.any(axis=1))
 
     def complete(self) -> NDArray[np.bool_]:
         """[turn]: those with every stream."""
-        return self.present.all(axis=1)
+        return np.asarray(self.present.all(axis=1))
 
 
 def table_of(
