@@ -189,18 +189,26 @@ def test_only_numbers_are_unpickled(tmp_path: Path) -> None:
         read_checkpoint(tmp_path / "c.pt")
 
 
-def test_the_command_names_what_is_wrong(tmp_path: Path) -> None:
+def test_the_command_converts_or_names_what_is_wrong(
+    state: dict[str, Tensor], tmp_path: Path
+) -> None:
     app = typer.Typer()
     app.command()(command)
+    torch.save(state, tmp_path / "good.pt")
     (tmp_path / "bad.pt").write_bytes(b"nothing")
+    out = str(tmp_path / "out")
+    result = CliRunner().invoke(app, [str(tmp_path / "good.pt"), "-o", out])
+    assert result.exit_code == 2
+    assert "--tokenizer" in result.output
     byte_tokenizer().save(str(tmp_path / "tokenizer.json"))
-    arguments = [str(tmp_path / "bad.pt"), "-o", str(tmp_path / "out"), "--tokenizer"]
-    result = CliRunner().invoke(app, [*arguments, str(tmp_path / "tokenizer.json")])
+    result = CliRunner().invoke(app, [str(tmp_path / "bad.pt"), "-o", out])
     assert result.exit_code == 2
     assert "bad.pt" in result.output
-    result = CliRunner().invoke(app, [*arguments, str(tmp_path / "none.json")])
-    assert result.exit_code == 2
-    assert not (tmp_path / "out").exists()
+    assert not Path(out).exists()
+    arguments = [str(tmp_path / "good.pt"), "-o", out, "--text-heads", "4"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    assert ClapText.from_pretrained(out).config.heads == 4
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -8,14 +8,18 @@ from typing import Annotated
 import typer
 
 from emotrace_models.encoders.clap_checkpoint import BadCheckpoint, convert
+from emotrace_models.encoders.clap_text import TOKENIZER
 
 
 def command(
     checkpoint: Annotated[Path, typer.Argument(help="Such as 630k-audioset-best.pt.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write.")],
     tokenizer: Annotated[
-        Path, typer.Option(help="RoBERTa's tokenizer.json, which no checkpoint holds.")
-    ],
+        Path | None,
+        typer.Option(
+            help="RoBERTa's tokenizer.json, which no checkpoint holds; else the one beside it."
+        ),
+    ] = None,
     text_heads: Annotated[
         int | None, typer.Option(help="Attention heads of the text tower; else its width by 64.")
     ] = None,
@@ -25,11 +29,13 @@ def command(
     The folder has config.json, model.safetensors and tokenizer.json. Only unfused checkpoints with
     HTSAT and RoBERTa can be converted. Name the folder as `weights` in a recipe's streams.
     """
-    for file in (checkpoint, tokenizer):
-        if not file.is_file():
-            raise typer.BadParameter(f"{file} is no file")
+    words = tokenizer or checkpoint.with_name(TOKENIZER)
+    if not checkpoint.is_file():
+        raise typer.BadParameter(f"{checkpoint} is no file")
+    if not words.is_file():
+        raise typer.BadParameter(f"{words} is no file; give RoBERTa's tokenizer.json: --tokenizer")
     try:
-        convert(checkpoint, out, tokenizer, text_heads)
+        convert(checkpoint, out, words, text_heads)
     except (BadCheckpoint, OSError) as error:
         raise typer.BadParameter(str(error)) from error
     typer.echo(f"wrote {out}")
