@@ -20,7 +20,8 @@ from emotrace_models.fusion.base import (
     StreamSpec,
     slots_of,
 )
-from emotrace_models.layers import XLSTMStack
+from emotrace_models.layers import GroupedXLSTM, XLSTMStack
+from emotrace_models.layers.grouped import GroupedLinear, Groups, name_by_stack
 from emotrace_models.registry import register
 from emotrace_models.types import Modality
 
@@ -29,13 +30,16 @@ ROLES = 2  # the speaker of that utterance, and whom they answered
 Share = Literal["none", "role_modality", "modality"]
 GateReduce = Literal["none", "batch"]
 Missing = Literal["zeros", "mask"]
+StepSource = Literal["pooled", "tokens"]
 
 
 @dataclass(frozen=True, slots=True)
 class GatedxLSTMConfig:
     """The defaults are the paper's model. Raises ValueError, which names the setting.
 
-    embedding: width of the vectors that come in, cut into `steps` equal pieces.
+    embedding: width of what comes in. step_source: `pooled`, one vector, cut into `steps` equal
+        pieces, which are no time axis (released code); `tokens`, up to `steps` vectors in order of
+        time, and the gate then comes from the mean of the current utterance's.
     width, blocks, heads, slstm_at, kernel: of each xLSTM stack.
     share: `none`, a stack a slot (paper); `role_modality`, one for self and one for interlocutor,
         a modality; `modality`, one a modality.
@@ -58,6 +62,7 @@ class GatedxLSTMConfig:
     gate_reduce: GateReduce = "none"
     missing: Missing = "zeros"
     dropout: float = 0.3
+    step_source: StepSource = "pooled"
 
     def __post_init__(self) -> None:
         # A bundle stores a config as JSON, which knows neither tuples nor enumerations.
@@ -68,14 +73,19 @@ class GatedxLSTMConfig:
         for name in ("classes", "embedding", "steps", "width", "blocks", "heads", "kernel"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if self.embedding % self.steps:
-            raise ValueError(f"steps {self.steps} does not divide embedding {self.embedding}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be from 0 to under 1, not {self.dropout}")
-        choices = {"share": Share, "gate_reduce": GateReduce, "missing": Missing}
+        choices = {
+            "share": Share,
+            "gate_reduce": GateReduce,
+            "missing": Missing,
+            "step_source": StepSource,
+        }
         for name, choice in choices.items():
             if getattr(self, name) not in get_args(choice):
                 raise ValueError(f"{name} must be one of {', '.join(get_args(choice))}")
+        if self.step_source == "pooled" and self.embedding % self.steps:
+            raise ValueError(f"steps {self.steps} does not divide embedding {self.embedding}")
 
     @property
     def slots(self) -> int:
@@ -91,23 +101,65 @@ class GatedxLSTMConfig:
             "modality": modalities,
         }[self.share]
 
+    @property
+    def step_width(self) -> int:
+        """Of what an encoder reads at each step."""
+        return self.embedding // self.steps if self.step_source == "pooled" else self.embedding
 
-class SlotEncoder(nn.Module):
-    """One vector to one feature (equation 2): steps -> input_proj -> xLSTM -> the last step."""
+
+class SlotEncoders(nn.Module):
+    """Equation 2 for all encoders at once: steps -> input_proj -> xLSTM -> the last step.
+
+    The state dict is that of a list: `<encoder>.input_proj.*`, `<encoder>.xlstm.*`, the latter as
+    in the xlstm package.
+    """
 
     def __init__(self, config: GatedxLSTMConfig) -> None:
         super().__init__()
-        self.steps = config.steps
-        self.input_proj = nn.Linear(config.embedding // config.steps, config.width)
-        self.xlstm = XLSTMStack(
-            config.width, config.blocks, config.heads, config.slstm_at, config.kernel
+        size = (config.width, config.blocks, config.heads, config.slstm_at, config.kernel)
+        self.input_proj = GroupedLinear(
+            [nn.Linear(config.step_width, config.width) for _ in range(config.encoders)]
         )
+        self.xlstm = GroupedXLSTM([XLSTMStack(*size) for _ in range(config.encoders)])
+        name_by_stack(self)
 
-    def forward(self, vectors: Tensor) -> Tensor:
-        """[item, embedding] -> [item, width]."""
-        x = vectors.reshape(vectors.shape[0], self.steps, -1)
-        h: Tensor = self.xlstm(self.input_proj(x))
-        return h[:, -1]
+    def __len__(self) -> int:
+        return len(self.input_proj.weight)
+
+    def forward(self, x: Tensor, last: Tensor, read: Tensor) -> Tensor:
+        """x [encoder, item, step, step width], the step to take last and what to read at all
+        read [encoder, item] -> [encoder, item, width], zero where not read.
+
+        An encoder of which nothing is read costs nothing, and the others as many items as the
+        fullest of them.
+        """
+        if bool(read.all()):
+            return self._run(x, last, None)
+        used = read.any(1).nonzero()  # [used encoder, 1]
+        width = self.input_proj.weight.shape[1]
+        features = x.new_zeros(*x.shape[:2], width)
+        if not len(used):
+            return features
+        # The items that are read come first, as many of them as the fullest encoder has.
+        most = int(read.sum(1).max())
+        items = read[used[:, 0]].int().argsort(dim=1, descending=True, stable=True)[:, :most]
+        y = self._run(x[used, items], last[used, items], _groups(used[:, 0].tolist(), len(read)))
+        features[used, items] = y.masked_fill(~read[used, items].unsqueeze(-1), 0.0)
+        return features
+
+    def _run(self, x: Tensor, last: Tensor, groups: Groups) -> Tensor:
+        rows = self.input_proj(x.flatten(1, 2).transpose(1, 2), groups).transpose(1, 2)
+        y: Tensor = self.xlstm(torch.unflatten(rows, 1, x.shape[1:3]), last, groups)
+        return y
+
+
+def _groups(used: list[int], count: int) -> Groups:
+    """Evenly spaced encoders as a slice, which spares a copy of their weights."""
+    if len(used) == count:
+        return None
+    step = used[1] - used[0] if len(used) > 1 else 1
+    evenly = range(used[0], used[-1] + 1, step)
+    return slice(evenly.start, evenly.stop, step) if list(evenly) == used else torch.tensor(used)
 
 
 @register("fusion", "gated_xlstm")
@@ -125,12 +177,12 @@ class GatedxLSTM(FusionModel):
     def __init__(self, config: GatedxLSTMConfig) -> None:
         super().__init__()
         self.config = config
+        steps = 1 if config.step_source == "pooled" else config.steps
         self.streams = {
-            modality.value: StreamSpec(modality, config.embedding, steps=1)
+            modality.value: StreamSpec(modality, config.embedding, steps)
             for modality in config.modalities
         }
-        # Encoder e reads the slots s with s mod encoders = e: see the order of the slots above.
-        self.encoders = nn.ModuleList(SlotEncoder(config) for _ in range(config.encoders))
+        self.encoders = SlotEncoders(config)
         self.gate = nn.Linear(config.embedding, config.slots - 1)
         self.dropout = nn.Dropout(config.dropout)
         self.classifier = nn.Linear(config.slots * config.width, config.classes)
@@ -153,10 +205,11 @@ class GatedxLSTM(FusionModel):
         return ContextWindow.empty()
 
     def forward(self, inputs: Inputs) -> FusionOutput:
-        sequences, lengths = slots_of({name: inputs[name] for name in self.streams})
-        vectors, valid = sequences[:, :, 0], lengths > 0  # [batch, slot, embedding], [batch, slot]
-        gates = self._gates(vectors[:, 0], valid)  # [batch, slot]
-        features = self.dropout(self._encode(vectors, valid))  # [batch, slot, width]
+        values, lengths = slots_of({name: inputs[name] for name in self.streams})
+        valid = lengths > 0  # [batch, slot]
+        current = values[:, 0].sum(1) / lengths[:, 0].clamp(min=1).unsqueeze(-1)
+        gates = self._gates(current, valid)  # [batch, slot]
+        features = self.dropout(self._encode(values, lengths))  # [batch, slot, width]
         gated = features * gates.unsqueeze(-1)
         # Equation 5, a slot at a time: its columns of the classifier times its gated feature.
         columns = self.classifier.weight.view(self.config.classes, *gated.shape[1:])
@@ -173,23 +226,30 @@ class GatedxLSTM(FusionModel):
         )
 
     def _gates(self, current: Tensor, valid: Tensor) -> Tensor:
-        """Equation 4, from the raw vector of slot 0, which is itself never gated."""
+        """Equation 4, from the raw vector of slot 0 [batch, embedding], itself never gated."""
         weights = self.gate(current).sigmoid()
         if self.config.gate_reduce == "batch":
             weights = weights.mean(0, keepdim=True).expand_as(weights)
         gates = torch.cat([torch.ones_like(weights[:, :1]), weights], dim=1)
         return gates * valid if self.config.missing == "mask" else gates
 
-    def _encode(self, vectors: Tensor, valid: Tensor) -> Tensor:
-        """[batch, slot, embedding] -> [batch, slot, width]; one encoder's slots form one batch.
+    def _encode(self, values: Tensor, lengths: Tensor) -> Tensor:
+        """[batch, slot, step, embedding] -> [batch, slot, width]."""
+        steps, slots = self.config.steps, values.shape[1]
+        if self.config.step_source == "pooled":
+            values = torch.unflatten(values[:, :, 0], -1, (steps, -1))
+            last = torch.full_like(lengths, steps - 1)
+        else:
+            # An empty slot is as long as can be: its value must not depend on the batch's padding.
+            values = nn.functional.pad(values, (0, 0, 0, max(0, steps - values.shape[2])))
+            last = torch.where(lengths > 0, lengths, steps) - 1
+        read = lengths > 0 if self.config.missing == "mask" else torch.ones_like(lengths > 0)
 
-        With `mask` an empty slot's feature is zero and costs nothing.
-        """
-        width, count = self.config.width, self.config.encoders
-        features = vectors.new_zeros(*vectors.shape[:2], width)
-        read = valid if self.config.missing == "mask" else torch.ones_like(valid)
-        for first, encoder in enumerate(self.encoders):
-            own = read[:, first::count]
-            if own.any():
-                features[:, first::count][own] = encoder(vectors[:, first::count][own])
-        return features
+        # Encoder e reads the slots s with s mod encoders = e: see the order of the slots above.
+        def by_encoder(x: Tensor) -> Tensor:
+            x = torch.unflatten(x, 1, (-1, len(self.encoders)))
+            return x.movedim(2, 0).flatten(1, 2)
+
+        y: Tensor = self.encoders(by_encoder(values), by_encoder(last), by_encoder(read))
+        y = torch.unflatten(y, 1, (-1, slots // len(self.encoders)))  # [encoder, batch, .., width]
+        return y.movedim(0, 2).flatten(1, 2)

@@ -43,22 +43,36 @@ class MLSTMState(NamedTuple):
     cell: CellState
 
 
-def parallel_cell(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor) -> Tensor:
-    """All steps at once; q, k, v [batch, head, step, size], gates before activation i, f
-    [batch, head, step].
+def log_weights(i: Tensor, f: Tensor) -> Tensor:
+    """How much step t takes of step s, as a logarithm; gates before activation i, f
+    [..., step] -> [..., step t, step s].
 
-    With F_t = sum_{r<=t} log sigmoid(f_r):  L[t,s] = F_t - F_s + i_s (s <= t),  M_t = max_s L[t,s],
-    A = (Q K'^T) * exp(L - M),  h_t = sum_s A[t,s] v_s / (max(|sum_s A[t,s]|, exp(-M_t)) + 1e-6).
+    With F_t = sum_{r<=t} log sigmoid(f_r):  L[t,s] = F_t - F_s + i_s where s <= t, else -infinity.
     """
     decay = functional.logsigmoid(f).cumsum(-1)  # F
-    steps = q.shape[-2]
-    future = torch.ones(steps, steps, dtype=torch.bool, device=q.device).triu(1)
-    log_weights = decay.unsqueeze(-1) - decay.unsqueeze(-2) + i.unsqueeze(-2)
-    log_weights = log_weights.masked_fill(future, -math.inf)  # L
-    largest = log_weights.amax(-1, keepdim=True)  # M
-    scores = q @ (k / math.sqrt(k.shape[-1])).transpose(-2, -1) * (log_weights - largest).exp()  # A
+    steps = f.shape[-1]
+    future = torch.ones(steps, steps, dtype=torch.bool, device=f.device).triu(1)
+    weights = decay.unsqueeze(-1) - decay.unsqueeze(-2) + i.unsqueeze(-2)
+    return weights.masked_fill(future, -math.inf)
+
+
+def read_out(q: Tensor, k: Tensor, v: Tensor, weights: Tensor) -> Tensor:
+    """q [..., step t, size], k and v [..., step s, size], weights L [..., step t, step s] -> h
+    [..., step t, size].
+
+    M_t = max_s L[t,s],  A = (Q K^T) * exp(L - M) / sqrt(size),
+    h_t = sum_s A[t,s] v_s / (max(|sum_s A[t,s]|, exp(-M_t)) + 1e-6).
+    """
+    largest = weights.amax(-1, keepdim=True)  # M
+    scaled = (weights - largest).exp() / math.sqrt(k.shape[-1])
+    scores = q @ k.transpose(-2, -1) * scaled  # A
     floor = torch.maximum(scores.sum(-1, keepdim=True).abs(), (-largest).exp())
     return scores / (floor + EPSILON) @ v
+
+
+def parallel_cell(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor) -> Tensor:
+    """All steps at once; q, k, v [..., step, size], gates before activation i, f [..., step]."""
+    return read_out(q, k, v, log_weights(i, f))
 
 
 def recurrent_cell(

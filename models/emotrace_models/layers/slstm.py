@@ -7,6 +7,7 @@ State dicts are those of the xlstm package 2.0.6 (its `vanilla` backend).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -49,6 +50,21 @@ def forget_bias(size: int, index: int, blocks: int) -> Tensor:
     return 5.0 - 12.0 * torch.linspace(0.0, 1.0, size) ** (0.3 + 1.3 * depth)
 
 
+def advance(gates: Sequence[Tensor], state: CellState) -> CellState:
+    """One step; gates before activation i, f, z and o, each of the state's shape.
+
+    m_t = max(log sigmoid(f) + m_{t-1}, i);  c_t = f' c_{t-1} + i' tanh(z);
+    n_t = f' n_{t-1} + i';  y_t = sigmoid(o) c_t / n_t
+    """
+    i, f, z, o = gates
+    log_forget = functional.logsigmoid(f) + state.stabiliser
+    stabiliser = torch.maximum(log_forget, i)
+    forget, enter = (log_forget - stabiliser).exp(), (i - stabiliser).exp()
+    cell = forget * state.cell + enter * z.tanh()
+    normaliser = forget * state.normaliser + enter
+    return CellState(o.sigmoid() * cell / normaliser, cell, normaliser, stabiliser)
+
+
 class SLSTMCell(nn.Module):
     """_recurrent_kernel_ [head, gate * size, size], _bias_ [gate * head * size]."""
 
@@ -67,21 +83,11 @@ class SLSTMCell(nn.Module):
         return CellState(zeros, zeros, zeros, torch.full_like(zeros, -math.inf))
 
     def forward(self, gates: Tensor, state: CellState) -> CellState:
-        """One step; gates [batch, gate, head, size] are the inputs' share of the pre-activations.
-
-        m_t = max(log sigmoid(f) + m_{t-1}, i);  c_t = f' c_{t-1} + i' tanh(z);
-        n_t = f' n_{t-1} + i';  y_t = sigmoid(o) c_t / n_t
-        """
+        """One step; gates [batch, gate, head, size] are what the inputs give to them."""
         recurrent = torch.einsum("bhi,hoi->bho", state.output, self._recurrent_kernel_)
         recurrent = recurrent.view(-1, self.heads, GATES, self.size).transpose(1, 2)
         bias = self._bias_.view(GATES, self.heads, self.size)
-        i, f, z, o = (gates + recurrent + bias).unbind(1)
-        log_forget = functional.logsigmoid(f) + state.stabiliser
-        stabiliser = torch.maximum(log_forget, i)
-        forget, enter = (log_forget - stabiliser).exp(), (i - stabiliser).exp()
-        cell = forget * state.cell + enter * z.tanh()
-        normaliser = forget * state.normaliser + enter
-        return CellState(o.sigmoid() * cell / normaliser, cell, normaliser, stabiliser)
+        return advance((gates + recurrent + bias).unbind(1), state)
 
 
 class SLSTMLayer(nn.Module):
