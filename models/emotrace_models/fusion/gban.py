@@ -63,7 +63,8 @@ class GBANConfig:
     fusion_dropout: on the vectors that are fused. dropout: in the head.
     standardise: speech frames by the training data's mean and deviation (released code: not).
     mask_padding: False for the released code's padding, which counts as data: speech with zeros up
-        to `padded_frames` on the right, text up to `padded_words` on the left.
+        to `padded_frames` on the right, text up to `padded_words` (there: the longest training
+        sentence) on the left.
     """
 
     classes: int
