@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from emotrace_training.corpora.acted import Spoken, read_named
 from emotrace_training.corpora.labels_csv import LABELS, read_labels_csv
-from emotrace_training.corpora.loading import Loaded, Settings, first_folder
+from emotrace_training.corpora.loading import NAME, Loaded, Settings
+from emotrace_training.manifests import Record
 
 LICENCE = "CC0-1.0"
 
@@ -45,15 +45,24 @@ def read_emodb(folder: Path, settings: Settings) -> Loaded:
             folder, "emodb", "de", LICENCE, lambda row: SENTENCES.get(row.get("text_code", ""), "")
         )
     loaded = Loaded()
-    wav = first_folder([folder / "wav", folder]) or folder
-    files = loaded.files(wav, ".wav", ".flac")
-    read_named(loaded, files, "emodb", "de", LICENCE, _spoken, settings)
+    wav = folder / "wav"
+    for file in loaded.files(wav if wav.is_dir() else folder, ".wav", ".flac"):
+        match = _NAME.fullmatch(file.stem)
+        if match is None or match[1] not in SPEAKERS or match[2] not in SENTENCES:
+            loaded.fault(NAME, file)
+            continue
+        speaker, sentence, letter = match.groups()
+        seconds = loaded.seconds(file)
+        if seconds is None and settings.on_missing == "drop":
+            continue
+        loaded.records.append(
+            Record(
+                id=file.stem, corpus="emodb", dialogue=file.stem, turn=0, start_s=0.0,
+                end_s=seconds or 0.0, speaker=f"emodb:{speaker}", gender=SPEAKERS[speaker],
+                emotion=EMOTIONS[letter], label_raw=letter, split="", text=SENTENCES[sentence],
+                language="de", licence=LICENCE, seconds=seconds or 0.0,
+                file=None if seconds is None else file.as_posix(),
+                flags=() if seconds is not None else ("no_audio",),
+            )
+        )  # fmt: skip
     return loaded.finish(folder, "wav/03a01Fa.wav and the like")
-
-
-def _spoken(file: Path) -> Spoken | None:
-    match = _NAME.fullmatch(file.stem)
-    if match is None or match[1] not in SPEAKERS or match[2] not in SENTENCES:
-        return None
-    speaker, sentence, letter = match.groups()
-    return Spoken(speaker, SPEAKERS[speaker], letter, EMOTIONS[letter], SENTENCES[sentence])
