@@ -66,3 +66,22 @@ def test_the_honest_protocol_quotes_the_same_figures_and_says_why_they_differ(co
         assert recipe.data.split.by == "speaker"
         assert recipe.recipe.published == published[name].recipe.published
         assert any("stand in training too" in trap for trap in recipe.recipe.traps)
+
+
+def test_our_own_table_has_every_fusion_on_every_reader() -> None:
+    rows = {recipe.variant: recipe for recipe in read_recipe("shared/dual-stream-tera")}
+    fusions = {"sum", "con", "film", "film_split", "caf", "caf_attn"}
+    readers = {"dpcnn": "dpcnn", "bilstm": "bilstm_released", "textrcnn": "textrcnn"}
+    assert {f"{reader}-{fusion}" for reader in readers for fusion in fusions} < set(rows)
+    assert {*readers, "tera"} < set(rows)
+    for name, recipe in rows.items():
+        reader, _, rest = name.partition("-")
+        config = registry.configured(
+            "fusion", recipe.model.name, {"classes": 4, **recipe.model.config}
+        )
+        alone = "single_b" if reader == "tera" else "single_a"
+        assert config.fusion == (rest.removeprefix("time").removeprefix("-") or alone)
+        assert config.encoder_a == readers.get(reader, "dpcnn")
+        assert (config.axis == "time") == rest.startswith("time")
+        assert set(DualStream(config).streams) == set(recipe.streams)
+        assert len(recipe.training.seeds) == 3
