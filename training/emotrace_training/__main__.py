@@ -8,9 +8,11 @@ from emotrace_training import (
     acoustic,
     bundle_step,
     calibrate,
+    compare,
     compose,
     composed_records,
     decode,
+    evaluate,
     evaluate_clips,
     evaluate_dialogues,
     extract,
@@ -36,6 +38,8 @@ app.command("recipes", rich_help_panel=RECIPES)(recipe_list.command)
 app.command("prepare", rich_help_panel=RECIPES)(prepare.command)
 app.command("extract", rich_help_panel=RECIPES)(extract.command)
 app.command("fit", rich_help_panel=RECIPES)(fit.command)
+app.command("evaluate", rich_help_panel=RECIPES)(evaluate.command)
+app.command("compare", rich_help_panel=RECIPES)(compare.command)
 
 BEFORE = "What a recipe may need first"
 app.command("pretrain", rich_help_panel=BEFORE)(pretrain.command)

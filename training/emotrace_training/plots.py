@@ -1,9 +1,10 @@
-"""Figures of a model's evaluation as PNG files: confusion matrix, reliability diagram."""
+"""Figures of a model's evaluation as PNG files: confusion matrix, reliability, learning curve."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -12,6 +13,7 @@ from matplotlib.figure import Figure
 from emotrace_training.metrics import Matrix, Reliability, accuracy, uar
 
 DPI = 120
+LEGEND = 8  # curves that a legend can still tell apart
 
 
 def confusion_plot(matrix: Matrix, names: Sequence[str], title: str, path: Path) -> None:
@@ -64,6 +66,26 @@ def reliability_plot(curves: Mapping[str, Reliability], title: str, path: Path) 
     axes.set_ylabel("accuracy")
     axes.set_title(title, fontsize=10)
     axes.legend(loc="upper left", fontsize=8)
+    _write(figure, path)
+
+
+def learning_plot(
+    histories: Mapping[str, Sequence[Mapping[str, Any]]], watch: str, title: str, path: Path
+) -> None:
+    """Training loss, and `watch` of the validation part, over the epochs of each named model."""
+    figure = Figure(figsize=(6.0, 5.0), dpi=DPI, layout="constrained")
+    loss, valid = figure.subplots(2, 1, sharex=True)
+    for name, history in histories.items():
+        epochs = range(1, len(history) + 1)
+        loss.plot(epochs, [epoch["loss"] for epoch in history], label=name, linewidth=1)
+        if history and "valid" in history[0]:
+            valid.plot(epochs, [epoch["valid"][watch] for epoch in history], linewidth=1)
+    loss.set_ylabel("training loss")
+    valid.set_ylabel(f"validation {watch}")
+    valid.set_xlabel("epoch")
+    loss.set_title(title, fontsize=10)
+    if len(histories) <= LEGEND:
+        loss.legend(fontsize=7)
     _write(figure, path)
 
 
