@@ -15,6 +15,7 @@ from emotrace_training import (
     evaluate,
     evaluate_clips,
     evaluate_dialogues,
+    export,
     extract,
     fit,
     fusion,
@@ -39,6 +40,7 @@ app.command("prepare", rich_help_panel=RECIPES)(prepare.command)
 app.command("extract", rich_help_panel=RECIPES)(extract.command)
 app.command("fit", rich_help_panel=RECIPES)(fit.command)
 app.command("evaluate", rich_help_panel=RECIPES)(evaluate.command)
+app.command("export", rich_help_panel=RECIPES)(export.command)
 app.command("compare", rich_help_panel=RECIPES)(compare.command)
 
 BEFORE = "What a recipe may need first"

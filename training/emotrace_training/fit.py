@@ -174,7 +174,7 @@ def fit_one(
                 f"{DATA} for what is missing, or set data.complete = false"
             )
     torch.manual_seed(seed)
-    learner = Learner(build_fusion(recipe), _tuned(recipe, dataset, fold, prepared, seed))
+    learner = Learner(build_fusion(recipe), tuned_encoders(recipe, dataset, fold, seed))
     fill_standardise(learner, table, parts["train"])
     made_by = _made_by(recipe, dataset, fold, prepared, seed, parts)
     folder.mkdir(parents=True, exist_ok=True)
@@ -250,8 +250,8 @@ def fit_one(
     (folder / STATE).unlink(missing_ok=True)
 
 
-def _tuned(
-    recipe: Recipe, dataset: Dataset, fold: Fold, prepared: Prepared, seed: int
+def tuned_encoders(
+    recipe: Recipe, dataset: Dataset, fold: Fold, seed: int
 ) -> dict[str, NetworkEncoder]:
     """Fresh tuned encoders, their new weights by this seed."""
     found = {}
