@@ -17,16 +17,19 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-from emotrace_models.fusion import FusionModel, FusionOutput, Inputs
+from emotrace_models.fusion import FusionModel, FusionOutput, Inputs, Known
 
 EXACT = 3  # filled slots: eight passes of the model
 
 
 @torch.inference_mode()
-def attributed(model: FusionModel, inputs: Inputs) -> FusionOutput:
+def attributed(model: FusionModel, inputs: Inputs, known: Known | None = None) -> FusionOutput:
     """The model's output with `contributions` [batch, slot, class] and `bias` [class], whose sum is
-    the logits; an empty slot's contribution is zero. An additive model's are its own."""
-    output: FusionOutput = model(inputs)
+    the logits; an empty slot's contribution is zero. An additive model's are its own.
+
+    known: for a model with `slot_readers`.
+    """
+    output: FusionOutput = model(inputs) if known is None else model(inputs, known)
     if model.additive:
         return output
     streams = {name: inputs[name] for name in model.streams}

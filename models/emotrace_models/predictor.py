@@ -8,7 +8,7 @@ an interim estimate; keeping it makes a final one. A batch may hold any number o
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -19,7 +19,7 @@ from emotrace_models.bundle import Bundle
 from emotrace_models.context import Window
 from emotrace_models.decoding import Beam, Decision, EmotionDecoder, Revision, revisions
 from emotrace_models.encoders import SpeakerState
-from emotrace_models.fusion import Inputs, Sequences
+from emotrace_models.fusion import FusionOutput, Inputs, Known, Sequences
 from emotrace_models.types import (
     Explanation,
     FloatArray,
@@ -29,6 +29,9 @@ from emotrace_models.types import (
     UtteranceFeatures,
     frozen_mapping,
 )
+
+# By reader and utterance: an utterance's features are one value for as long as it is remembered.
+SlotFeatures = Mapping[tuple[int, UtteranceFeatures], FloatArray]
 
 
 class NothingToHear(ValueError):
@@ -40,14 +43,15 @@ class DialogueState:
     """All that is kept of a dialogue between turns; its size does not grow with the dialogue.
 
     bundle: the name of the bundle that understands it. speakers: what each encoder keeps of each
-    speaker.
+    speaker. read: slot features of the window's utterances, by reader and utterance, which need not
+    be computed again (models.md 2.10).
     """
 
     bundle: str
-
     speakers: Mapping[tuple[str, str], SpeakerState]  # by stream and speaker
     window: Window
     beam: Beam
+    read: SlotFeatures = field(default_factory=lambda: frozen_mapping({}))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -144,7 +148,7 @@ class Predictor:
         fusion = self.bundle.fusion
         slots = [item.state.window.context().slots(fusion.stream_modalities) for item in encoded]
         with torch.inference_mode():
-            output = attributed(fusion, self._inputs(slots))
+            output = attributed(fusion, self._inputs(slots), self._known(encoded, slots))
         logits = output.logits.numpy()
         if not np.isfinite(logits).all():
             raise FloatingPointError("the fusion model returned NaN or infinity")
@@ -153,7 +157,7 @@ class Predictor:
         bias = output.explain["bias"].detach().numpy()
         return [
             Fused(
-                item.state,
+                replace(item.state, read=self._read(slots[i], output, i)),
                 item.features.speaker,
                 self._prediction(
                     item.features,
@@ -201,6 +205,37 @@ class Predictor:
             used=used,
             missing=tuple(m for m in self.modalities if m not in there),
             explanation=explanation,
+        )
+
+    def _known(self, encoded: Sequence[Encoded], slots: Sequence[Sequence[Slot]]) -> Known | None:
+        """What earlier turns have computed of these slots; None where that is nothing."""
+        readers = self.bundle.fusion.slot_readers
+        kept = [item.state.read for item in encoded]
+        if readers is None or not any(kept):
+            return None
+        width = next(feature.size for read in kept for feature in read.values())
+        features = np.zeros((len(encoded), len(readers), width), dtype=np.float32)
+        have = np.zeros(features.shape[:2], dtype=np.bool_)
+        for i, (read, row) in enumerate(zip(kept, slots, strict=True)):
+            for j, (reader, slot) in enumerate(zip(readers, row, strict=True)):
+                if slot.features is not None and slot.values is not None:
+                    found = read.get((reader, slot.features))
+                    if found is not None:
+                        features[i, j], have[i, j] = found, True
+        return Known(torch.from_numpy(features), torch.from_numpy(have))
+
+    def _read(self, slots: Sequence[Slot], output: FusionOutput, row: int) -> SlotFeatures:
+        """What this turn's slots leave for the next ones."""
+        readers = self.bundle.fusion.slot_readers
+        if readers is None:
+            return frozen_mapping({})
+        features = output.explain["features"][row].numpy()
+        return frozen_mapping(
+            {
+                (reader, slot.features): feature.copy()
+                for reader, slot, feature in zip(readers, slots, features, strict=True)
+                if slot.features is not None and slot.values is not None
+            }
         )
 
     def _inputs(self, slots: Sequence[Sequence[Slot]]) -> Inputs:

@@ -1,6 +1,13 @@
 """Fusion models: context to logits and reasons, one file a model."""
 
-from emotrace_models.fusion.base import FusionModel, FusionOutput, Inputs, Sequences, StreamSpec
+from emotrace_models.fusion.base import (
+    FusionModel,
+    FusionOutput,
+    Inputs,
+    Known,
+    Sequences,
+    StreamSpec,
+)
 from emotrace_models.fusion.gated_xlstm import GatedxLSTM, GatedxLSTMConfig
 
 __all__ = [
@@ -9,6 +16,7 @@ __all__ = [
     "GatedxLSTM",
     "GatedxLSTMConfig",
     "Inputs",
+    "Known",
     "Sequences",
     "StreamSpec",
 ]

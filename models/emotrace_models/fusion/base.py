@@ -65,6 +65,14 @@ class FusionOutput:
     explain: dict[str, Tensor]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Known:
+    """Slot features of earlier passes: features [batch, slot, width]; have [batch, slot] bool."""
+
+    features: Tensor
+    have: Tensor
+
+
 class FusionModel(nn.Module):
     """Registered by name and built from a frozen config, `config_type`. Never applies softmax.
 
@@ -72,11 +80,15 @@ class FusionModel(nn.Module):
     are of use depends on its training, which a bundle states (`Bundle.requires`).
 
     streams: what it takes, in the order of its slots. additive: see FusionOutput.
+    slot_readers: by slot, the part of the model that reads it, where a slot's feature depends on
+    nothing but that part and the slot's utterance (models.md 2.10). Such a model puts the features
+    into explain as `features` [batch, slot, width], and takes them back as `known`.
     """
 
     config_type: ClassVar[type[Any]]
     additive: bool = False
     streams: Mapping[str, StreamSpec]
+    slot_readers: tuple[int, ...] | None = None
 
     @classmethod
     @abstractmethod

@@ -17,6 +17,7 @@ from emotrace_models.fusion.base import (
     FusionModel,
     FusionOutput,
     Inputs,
+    Known,
     StreamSpec,
     slots_of,
 )
@@ -168,7 +169,7 @@ class GatedxLSTM(FusionModel):
 
     explain: gates [batch, slot] (the first is 1, equation 4; an empty slot's is 0 where `missing`
     is `mask`), contributions [batch, slot, class], bias [class] (contributions and bias sum to the
-    logits), slot_valid [batch, slot].
+    logits), slot_valid [batch, slot], features [batch, slot, width].
     """
 
     config_type = GatedxLSTMConfig
@@ -183,6 +184,8 @@ class GatedxLSTM(FusionModel):
             for modality in config.modalities
         }
         self.encoders = SlotEncoders(config)
+        # Encoder e reads the slots s with s mod encoders = e: see the order of the slots above.
+        self.slot_readers = tuple(slot % config.encoders for slot in range(config.slots))
         self.gate = nn.Linear(config.embedding, config.slots - 1)
         self.dropout = nn.Dropout(config.dropout)
         self.classifier = nn.Linear(config.slots * config.width, config.classes)
@@ -204,13 +207,14 @@ class GatedxLSTM(FusionModel):
     def start_window(cls) -> ContextWindow:
         return ContextWindow.empty()
 
-    def forward(self, inputs: Inputs) -> FusionOutput:
+    def forward(self, inputs: Inputs, known: Known | None = None) -> FusionOutput:
+        """known: features that need not be computed again; in evaluation mode only."""
         values, lengths = slots_of({name: inputs[name] for name in self.streams})
         valid = lengths > 0  # [batch, slot]
         current = values[:, 0].sum(1) / lengths[:, 0].clamp(min=1).unsqueeze(-1)
         gates = self._gates(current, valid)  # [batch, slot]
-        features = self.dropout(self._encode(values, lengths))  # [batch, slot, width]
-        gated = features * gates.unsqueeze(-1)
+        features = self._encode(values, lengths, known)  # [batch, slot, width]
+        gated = self.dropout(features) * gates.unsqueeze(-1)
         # Equation 5, a slot at a time: its columns of the classifier times its gated feature.
         columns = self.classifier.weight.view(self.config.classes, *gated.shape[1:])
         contributions = torch.einsum("bsw,csw->bsc", gated, columns)
@@ -222,6 +226,7 @@ class GatedxLSTM(FusionModel):
                 "contributions": contributions,
                 "bias": bias,
                 "slot_valid": valid,
+                "features": features,
             },
         )
 
@@ -233,7 +238,7 @@ class GatedxLSTM(FusionModel):
         gates = torch.cat([torch.ones_like(weights[:, :1]), weights], dim=1)
         return gates * valid if self.config.missing == "mask" else gates
 
-    def _encode(self, values: Tensor, lengths: Tensor) -> Tensor:
+    def _encode(self, values: Tensor, lengths: Tensor, known: Known | None) -> Tensor:
         """[batch, slot, step, embedding] -> [batch, slot, width]."""
         steps, slots = self.config.steps, values.shape[1]
         if self.config.step_source == "pooled":
@@ -244,12 +249,14 @@ class GatedxLSTM(FusionModel):
             values = nn.functional.pad(values, (0, 0, 0, max(0, steps - values.shape[2])))
             last = torch.where(lengths > 0, lengths, steps) - 1
         read = lengths > 0 if self.config.missing == "mask" else torch.ones_like(lengths > 0)
+        if known is not None:
+            read = read & ~known.have
 
-        # Encoder e reads the slots s with s mod encoders = e: see the order of the slots above.
         def by_encoder(x: Tensor) -> Tensor:
             x = torch.unflatten(x, 1, (-1, len(self.encoders)))
             return x.movedim(2, 0).flatten(1, 2)
 
         y: Tensor = self.encoders(by_encoder(values), by_encoder(last), by_encoder(read))
         y = torch.unflatten(y, 1, (-1, slots // len(self.encoders)))  # [encoder, batch, .., width]
-        return y.movedim(0, 2).flatten(1, 2)
+        y = y.movedim(0, 2).flatten(1, 2)
+        return y if known is None else torch.where(known.have[..., None], known.features, y)
