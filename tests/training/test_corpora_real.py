@@ -104,6 +104,7 @@ MELD = {
         ("meld", MELD),
     ],
 )  # fmt: skip
+@pytest.mark.long
 def test_12_11_whole_corpora(name: str, labels: dict[str, int]) -> None:
     folder, read = CORPORA[name]
     path = Path(os.environ.get("EMOTRACE_CORPORA", "")) / folder
