@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from emotrace_models import registry
 from emotrace_models.context import ContextWindow
-from emotrace_models.fusion import GatedxLSTM, GatedxLSTMConfig
+from emotrace_models.fusion import GatedxLSTM, GatedxLSTMConfig, Sequences
 from emotrace_models.layers import XLSTMStack
 from emotrace_models.types import Modality, Role, UtteranceFeatures
 
@@ -100,7 +100,7 @@ def test_forward_equals_the_equations_a_slot_at_a_time(
     ("share", "encoders", "parameters"),
     [("none", 12, 155_511_055), ("role_modality", 4, 51_857_167), ("modality", 2, 25_943_695)],
 )
-def test_sizes(share: str, encoders: int, parameters: int) -> None:
+def test_12_1_parameter_counts(share: str, encoders: int, parameters: int) -> None:
     """Twelve stacks as published, and what sharing leaves: stacks of 12,956,736 and 30,223."""
     with torch.device("meta"):
         model = GatedxLSTM(GatedxLSTMConfig(BOTH, 4, share=share))  # type: ignore[arg-type]
@@ -108,6 +108,48 @@ def test_sizes(share: str, encoders: int, parameters: int) -> None:
     assert sum(p.numel() for p in model.encoders.parameters()) == encoders * 12_956_736
     assert sum(p.numel() for p in model.parameters()) == parameters
     assert parameters == encoders * 12_956_736 + 30_223
+
+
+def token_contexts(lengths: Tensor, longest: int) -> dict[str, Sequences]:
+    """Sequences of both modalities; what lies beyond the lengths [batch, 6] is NaN."""
+    generator = torch.Generator().manual_seed(13)
+    values = torch.randn(2, *lengths.shape, longest, 5, generator=generator)
+    beyond = torch.arange(longest) >= lengths[..., None]
+    values = values.masked_fill(beyond[..., None], torch.nan)
+    return {m.value: Sequences(values[n], lengths) for n, m in enumerate(BOTH)}
+
+
+@pytest.mark.parametrize("slstm_at", [(), (0,), (1,)])
+@pytest.mark.parametrize("missing", ["zeros", "mask"])
+def test_token_steps_end_at_their_own_length(missing: str, slstm_at: tuple[int, ...]) -> None:
+    """Sequences of real steps, some shorter than `steps`, one slot empty (models.md, 2.1)."""
+    model = built(
+        step_source="tokens", embedding=5, steps=6, share="none", missing=missing, slstm_at=slstm_at
+    )
+    lengths = torch.tensor([[6, 2, 1, 6, 0, 3], [4, 6, 6, 6, 5, 0]])
+    inputs = token_contexts(lengths, 6)
+    longer = token_contexts(lengths, 9)
+    with torch.inference_mode():
+        output = model(inputs)
+        for sample in range(2):
+            sound = inputs["acoustic"].values[sample, 0, : lengths[sample, 0]]
+            gate = torch.cat([torch.ones(1), model.gate(sound.mean(0)).sigmoid()])
+            pieces = []
+            for slot, (proj, stack) in enumerate(encoders_of(model)):
+                entry, modality = divmod(slot, 2)
+                length = int(lengths[sample, entry])
+                steps = inputs[BOTH[modality].value].values[sample, entry, :length]
+                if length == 0:
+                    steps = torch.zeros(6, 5)
+                hidden = stack(proj(steps)[None])[0, -1]
+                empty = length == 0 and missing == "mask"
+                pieces.append(0.0 * hidden if empty else gate[slot] * hidden)
+            expected = model.classifier(torch.cat(pieces))
+            torch.testing.assert_close(output.logits[sample], expected, rtol=1e-5, atol=1e-5)
+        first = {n: Sequences(s.values[..., :6, :], s.lengths) for n, s in longer.items()}
+        torch.testing.assert_close(model(longer).logits, model(first).logits, rtol=1e-5, atol=1e-5)
+    assert {s.steps for s in model.streams.values()} == {6}
+    assert model.streams["lexical"].width == 5
 
 
 def test_gates_come_from_the_current_sound_alone() -> None:
@@ -138,7 +180,7 @@ def test_without_the_current_sound_gates_are_those_of_a_zero_vector(missing: str
     assert (gates[:, 0] == (0.0 if missing == "mask" else 1.0)).all()
 
 
-def test_batch_mean_of_gates_equals_the_sample_at_batch_one() -> None:
+def test_12_2_batch_mean_of_gates_equals_the_sample_at_batch_one() -> None:
     sample, mean = built(), built(gate_reduce="batch")
     vectors, valid = contexts()
     with torch.inference_mode():
@@ -207,7 +249,7 @@ def test_dropout_works_in_training_only() -> None:
         assert not torch.equal(model(inputs).logits, model(inputs).logits)
 
 
-def test_a_dialogue_turn_by_turn_equals_the_dialogue_at_once() -> None:
+def test_12_2_online_equals_offline() -> None:
     """models.md section 2.10: the online predictor equals the offline one, from the first turn."""
     model = built(share="role_modality", missing="mask")
     generator = np.random.default_rng(4)
@@ -256,6 +298,8 @@ def test_plain_values_make_a_config() -> None:
         ({"share": "all"}, "share must be one of none, role_modality, modality"),
         ({"gate_reduce": "sum"}, "gate_reduce must be one of"),
         ({"missing": "guess"}, "missing must be one of zeros, mask"),
+        ({"step_source": "words"}, "step_source must be one of pooled, tokens"),
+        ({"slstm_at": [2]}, "slstm_at"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(settings: dict[str, Any], message: str) -> None:

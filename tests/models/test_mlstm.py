@@ -55,13 +55,13 @@ def gates(seed: int, reach: float, dtype: torch.dtype) -> list[Tensor]:
 
 @settings(deadline=None, max_examples=50)
 @given(seed=st.integers(0, 2**31), reach=st.floats(0.0, 30.0))
-def test_parallel_form_equals_recurrent_form(seed: int, reach: float) -> None:
+def test_12_1_parallel_form_equals_recurrent_form(seed: int, reach: float) -> None:
     inputs = [*random_qkv(seed, torch.float64), *gates(seed + 1, reach, torch.float64)]
     torch.testing.assert_close(parallel_cell(*inputs), unrolled(*inputs), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_the_forms_agree_in_float32_at_extreme_gates(seed: int) -> None:
+def test_12_1_the_forms_agree_in_float32_at_extreme_gates(seed: int) -> None:
     inputs = [*random_qkv(seed, torch.float32), *gates(seed + 100, 30.0, torch.float32)]
     parallel, recurrent = parallel_cell(*inputs), unrolled(*inputs)
     assert parallel.isfinite().all()
@@ -76,7 +76,7 @@ def test_no_gate_is_too_extreme(gate: float) -> None:
     assert unrolled(*inputs).isfinite().all()
 
 
-def test_parameters_of_a_block_and_a_stack_are_as_published() -> None:
+def test_12_1_parameters_of_a_block_and_a_stack_are_as_published() -> None:
     with torch.device("meta"):
         block = MLSTMBlock(512, heads=4, blocks=8)
         stack = XLSTMStack(512, blocks=8)
@@ -120,7 +120,7 @@ def test_a_stack_by_steps_equals_the_whole_sequence(shape: dict[str, int]) -> No
 
 @pytest.mark.parametrize("shape", STACKS)
 @pytest.mark.parametrize("changed", [0, 7, STEPS - 1])
-def test_a_step_changes_nothing_before_it(shape: dict[str, int], changed: int) -> None:
+def test_12_1_a_step_changes_nothing_before_it(shape: dict[str, int], changed: int) -> None:
     stack = built(shape)
     x = torch.randn(2, STEPS, width(stack))
     other = x.clone()

@@ -36,7 +36,8 @@ StepSource = Literal["pooled", "tokens"]
 
 @dataclass(frozen=True, slots=True)
 class GatedxLSTMConfig:
-    """The defaults are the paper's model. Raises ValueError, which names the setting.
+    """The defaults are the paper's model. Raises ValueError, which names the setting. In which order
+    a dialogue's turns come (start time or transcript) is the data's: `order` of a recipe.
 
     embedding: width of what comes in. step_source: `pooled`, one vector, cut into `steps` equal
         pieces, which are no time axis (released code); `tokens`, up to `steps` vectors in order of
@@ -74,6 +75,8 @@ class GatedxLSTMConfig:
         for name in ("classes", "embedding", "steps", "width", "blocks", "heads", "kernel"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if outside := [place for place in self.slstm_at if not 0 <= place < self.blocks]:
+            raise ValueError(f"slstm_at {outside} is outside a stack of {self.blocks} blocks")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be from 0 to under 1, not {self.dropout}")
         choices = {
