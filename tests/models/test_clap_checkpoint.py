@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -16,7 +17,7 @@ import pytest
 import torch
 import typer
 from torch import Tensor
-from transformers import ClapConfig, ClapModel
+from transformers import ClapAudioModelWithProjection, ClapConfig, ClapModel
 from typer.testing import CliRunner
 
 from emotrace_models.encoders.clap_audio import CLIP, ClapAudio, ClapAudioConfig, log_mel
@@ -28,6 +29,7 @@ from emotrace_models.encoders.clap_checkpoint import (
     converted,
     read_checkpoint,
 )
+from emotrace_models.encoders.clap_pretrained import clap_configs, clap_tower
 from emotrace_models.encoders.clap_text import ClapText, ClapTextConfig, byte_tokenizer
 from emotrace_models.types import Transcript, Utterance
 from emotrace_training.convert_clap import command
@@ -175,6 +177,28 @@ def test_a_folder_that_lacks_weights_is_refused(folder: Path, tmp_path: Path) ->
     model.save_pretrained(tmp_path, state_dict=state)
     with pytest.raises(ValueError, match=r"audio_projection\.linear2\.bias"):
         ClapAudio.from_pretrained(tmp_path)
+
+
+def test_the_public_conversions_config_is_read_and_its_pickle_is_not(tmp_path: Path) -> None:
+    """That config names no size at all, and norms of 1e-12 by default."""
+    towers = {"audio_config": "clap_audio_model", "text_config": "clap_text_model"}
+    config = {
+        name: {"model_type": kind, "projection_hidden_size": 768} for name, kind in towers.items()
+    }
+    (tmp_path / "config.json").write_text(
+        json.dumps({"model_type": "clap", "projection_dim": 512, **config})
+    )
+    torch.save({}, tmp_path / "pytorch_model.bin")
+    audio, text = clap_configs(tmp_path)
+    assert audio.to_diff_dict() == ClapAudioConfig().network().to_diff_dict() | {
+        "projection_hidden_size": 768
+    }
+    assert (text.hidden_size, text.layer_norm_eps) == (768, 1e-12)
+    with pytest.raises(OSError, match="convert-clap"):
+        clap_tower(ClapAudioModelWithProjection, tmp_path, audio)
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "roberta"}))
+    with pytest.raises(ValueError, match="is a roberta, not a CLAP"):
+        clap_configs(tmp_path)
 
 
 def test_only_numbers_are_unpickled(tmp_path: Path) -> None:
