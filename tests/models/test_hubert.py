@@ -227,6 +227,16 @@ def test_a_gradient_reaches_every_parameter() -> None:
         assert parameter.grad.abs().max() > 0, name
 
 
+@pytest.mark.parametrize("features", ["last", "weighted"])
+def test_training_drops_layers_without_losing_count(features: str) -> None:
+    network = encoder(features=features, layer_drop=0.9).train()
+    torch.manual_seed(0)
+    waveform = torch.tensor(samples(3_000))[None]
+    one, two = (network(waveform, torch.tensor([3_000]))[0] for _ in range(2))
+    assert one.shape == two.shape == (1, network.config.steps(3_000), 16)
+    assert not torch.equal(one, two)
+
+
 def test_what_is_not_there_is_said_with_the_cure(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no HuBERT or wav2vec2 at .*name a folder with config"):
         Hubert.from_pretrained(tmp_path)

@@ -46,7 +46,8 @@ class HubertConfig:
     stable: LayerNorm before each part of a layer instead of after (large).
     positions, position_groups, position_norm: of the convolution that tells places apart; the
         norm is batch normalisation in place of weight normalisation (some HuBERTs).
-    dropout, attention_dropout, activation_dropout, feature_dropout, layer_drop: in training only.
+    dropout, attention_dropout, activation_dropout, feature_dropout, layer_drop: in training only;
+        no layer is dropped with `weighted`, which needs them all.
     """
 
     family: Family = "hubert"
@@ -217,7 +218,8 @@ def _hugging_face(config: HubertConfig) -> Any:
         attention_dropout=config.attention_dropout,
         activation_dropout=config.activation_dropout,
         feat_proj_dropout=config.feature_dropout,
-        layerdrop=config.layer_drop,
+        # transformers leaves a dropped layer out of the hidden states.
+        layerdrop=0.0 if config.features == "weighted" else config.layer_drop,
         apply_spec_augment=False,
         mask_time_prob=0.0,
         mask_feature_prob=0.0,

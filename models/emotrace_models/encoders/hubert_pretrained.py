@@ -45,7 +45,6 @@ _SETTINGS = {  # ours: theirs
     "feature_dropout": "feat_proj_dropout",
     "layer_drop": "layerdrop",
 }
-_HEAD = ("projector.", "classifier.")
 
 
 def read_pretrained(source: str | Path) -> tuple[dict[str, Any], Callable[[Any], Weights]]:
@@ -74,7 +73,15 @@ def read_pretrained(source: str | Path) -> tuple[dict[str, Any], Callable[[Any],
     )
     values["features"] = "weighted" if learnt else "last"
     values["normalise"] = _normalises(source)
-    return values, lambda config: _weights(source, config, learnt)
+
+    def build(config: Any) -> Weights:
+        if learnt:  # its head is read and thrown away, so it must have its size
+            config.use_weighted_layer_sum = True
+            config.num_labels = found.num_labels
+            config.classifier_proj_size = found.classifier_proj_size
+        return _weights(source, config, learnt)
+
+    return values, build
 
 
 def _normalises(source: str | Path) -> bool:
@@ -88,7 +95,6 @@ def _normalises(source: str | Path) -> bool:
 
 
 def _weights(source: str | Path, config: Any, learnt: bool) -> Weights:
-    config.use_weighted_layer_sum = learnt
     try:
         model, found = _KINDS[config.model_type][learnt].from_pretrained(
             str(source),
@@ -102,7 +108,7 @@ def _weights(source: str | Path, config: Any, learnt: bool) -> Weights:
         raise ValueError(f"no safetensors weights at {source}: {_cure()} ({error})") from error
     # The library fills what it does not find, or not in this size, with random numbers.
     wrong = sorted({*found["missing_keys"], *(str(key[0]) for key in found["mismatched_keys"])})
-    if wrong := [key for key in wrong if not key.startswith(_HEAD)]:
+    if wrong:
         raise ValueError(f"{source} lacks {len(wrong)} weights of its config, first {wrong[0]}")
     if not learnt:
         return model.state_dict(), None
