@@ -31,10 +31,13 @@ MODULES: dict[Kind, dict[str, str]] = {
         "words": "words",
     },
     "fusion": {
+        "base_xlstm": "base_xlstm",
         "dual_stream": "dual_stream",
         "gated_xlstm": "gated_xlstm",
         "gban": "gban",
+        "iaan": "iaan",
         "lmf": "low_rank_fusion",
+        "lstm": "lstm",
         "mfb": "factorized_bilinear",
         "mlcct": "mlcct",
         "tfn": "tensor_fusion",

@@ -95,8 +95,7 @@ class FusionModel(nn.Module):
     def small_config(cls, classes: int) -> Any:
         """A config of the smallest useful size: for the contract tests and toy bundles."""
 
-    @classmethod
-    def start_window(cls) -> Window:
+    def start_window(self) -> Window:
         """The context that the model needs, of a dialogue in which nobody has spoken."""
         return UtteranceWindow()
 

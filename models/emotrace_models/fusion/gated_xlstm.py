@@ -36,8 +36,10 @@ StepSource = Literal["pooled", "tokens"]
 
 @dataclass(frozen=True, slots=True)
 class GatedxLSTMConfig:
-    """The defaults are the paper's model. Raises ValueError, which names the setting. In which order
-    a dialogue's turns come (start time or transcript) is the data's: `order` of a recipe.
+    """The defaults are the paper's model. Raises ValueError, which names the setting.
+
+    In which order a dialogue's turns come, by start time or as in the transcript, is the data's
+    business: `order` in a recipe's [data].
 
     embedding: width of what comes in. step_source: `pooled`, one vector, cut into `steps` equal
         pieces, which are no time axis (released code); `tokens`, up to `steps` vectors in order of
