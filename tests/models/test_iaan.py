@@ -166,6 +166,26 @@ def test_each_speakers_previous_utterance_has_its_own_encoder() -> None:
         assert (model(inputs).logits - model(swapped).logits).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("settings", [{}, POOLED], ids=["frames", "pooled"])
+def test_what_comes_in_is_standardised_by_what_was_fitted(settings: dict[str, Any]) -> None:
+    """Only what is there: an absent utterance stays one of zeros."""
+    plain = IAAN(IAANConfig(**{**SMALL, **settings})).eval()
+    model = IAAN(IAANConfig(**{**SMALL, **settings, "standardise": True})).eval()
+    model.load_state_dict(plain.state_dict(), strict=False)
+    inputs = random_inputs(model, 3)
+    keep = torch.ones(3, 3, len(inputs), dtype=torch.bool)
+    keep[1, 2] = False
+    moved = {}
+    for name, stream in inputs.items():
+        mean, spread = torch.randn(6), torch.rand(6) + 0.5
+        model.standardise[name].fit(mean, spread)
+        moved[name] = Sequences((stream.values - mean) / spread, stream.lengths)
+    with torch.inference_mode():
+        found = model(without(inputs, keep)).logits
+        torch.testing.assert_close(found, plain(without(moved, keep)).logits)
+        assert not torch.allclose(found, plain(without(inputs, keep)).logits)
+
+
 def test_the_context_is_the_triple() -> None:
     window = built().start_window()
     for index, speaker in enumerate("ABAAB" + "A" * 8):

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from emotrace_models.context import TripleWindow
-from emotrace_models.fusion.base import FusionModel, FusionOutput, Inputs, StreamSpec
+from emotrace_models.fusion.base import FusionModel, FusionOutput, Inputs, Sequences, StreamSpec
 from emotrace_models.layers import XLSTMStack
+from emotrace_models.layers.standardise import Standardise
 from emotrace_models.registry import register
 from emotrace_models.types import Modality
 
@@ -39,6 +40,7 @@ class IAANConfig:
     attention, hidden: widths inside the attention and before the classes.
     missing: `zeros`, an absent utterance is one of zeros, a single frame or all `steps` (paper);
         `mask`, its encoding is zero.
+    standardise: what comes in by the training data's mean and deviation (paper: each speaker's).
     """
 
     modalities: tuple[Modality, ...]
@@ -55,6 +57,7 @@ class IAANConfig:
     slstm_at: tuple[int, ...] = ()
     kernel: int = 4
     missing: Missing = "zeros"
+    standardise: bool = False
 
     def __post_init__(self) -> None:
         # A bundle stores a config as JSON, which knows neither tuples nor enumerations.
@@ -146,6 +149,8 @@ class IAAN(FusionModel):
             modality.value: StreamSpec(modality, config.embedding, steps)
             for modality in config.modalities
         }
+        kept = self.streams if config.standardise else ()
+        self.standardise = nn.ModuleDict({name: Standardise(config.embedding) for name in kept})
         reader = GRUReader if config.cell == "gru" else XLSTMReader
         self.readers = nn.ModuleDict({place: reader(config) for place in PLACES})
         self.attentions = nn.ModuleDict(
@@ -186,10 +191,15 @@ class IAAN(FusionModel):
         weights = self.attentions[place](outputs, real, given)
         return torch.einsum("bs,bsw->bw", weights, outputs), weights
 
+    def _standardised(self, name: str, stream: Sequences) -> Sequences:
+        if name not in self.standardise:
+            return stream
+        return Sequences(self.standardise[name](stream.values), stream.lengths)
+
     def _steps(self, inputs: Inputs) -> tuple[Tensor, Tensor, Tensor]:
         """Steps of all modalities side by side [batch, entry, step, step width], how many are read
         [batch, entry], and which slots are filled [batch, entry, stream]."""
-        streams = [inputs[name] for name in self.streams]
+        streams = [self._standardised(name, inputs[name]) for name in self.streams]
         valid = torch.stack([stream.lengths > 0 for stream in streams], dim=-1)
         longest = max(stream.values.shape[2] for stream in streams)
         values = [
