@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib import import_module
@@ -217,3 +219,11 @@ def test_parameters_are_as_many_as_published(name: str) -> None:
     with torch.device("meta"):
         model = registry.lookup("fusion", name)(registry.configured("fusion", name, settings))
     assert sum(parameter.numel() for parameter in model.parameters()) == expected
+
+
+def test_a_server_pays_for_the_models_that_it_serves_only() -> None:
+    code = (
+        "import sys, emotrace_service.app, emotrace_models.predictor; "
+        "sys.exit('transformers' in sys.modules or 'PIL' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -30,7 +30,8 @@ from emotrace_models.encoders.clap_checkpoint import (
     read_checkpoint,
 )
 from emotrace_models.encoders.clap_pretrained import clap_configs, clap_tower
-from emotrace_models.encoders.clap_text import ClapText, ClapTextConfig, byte_tokenizer
+from emotrace_models.encoders.clap_text import ClapText, ClapTextConfig
+from emotrace_models.encoders.subwords import byte_tokenizer
 from emotrace_models.types import Transcript, Utterance
 from emotrace_training.convert_clap import command
 
@@ -235,6 +236,7 @@ def test_the_command_converts_or_names_what_is_wrong(
     assert ClapText.from_pretrained(out).config.heads == 4
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore")
 def test_the_reference_is_the_laion_clap_package_itself(state: dict[str, Tensor]) -> None:
     """Needs laion-clap and torchlibrosa; only HTSAT's own file is imported of the package, whose

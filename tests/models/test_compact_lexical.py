@@ -11,14 +11,13 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from emotrace_models import registry
 from emotrace_models.encoders.compact_lexical import (
-    CHARACTERS,
     PAD,
-    TOKENIZER,
     CompactLexical,
     CompactLexicalConfig,
     padded,
 )
 from emotrace_models.encoders.prototypes import class_prototypes
+from emotrace_models.encoders.subwords import CHARACTERS, TOKENIZER
 from emotrace_models.types import Transcript, Utterance
 
 WORDS = ["I am so happy for you", "leave me alone", "it's all my fault", "what?"]

@@ -12,7 +12,8 @@ from tokenizers import Tokenizer, models
 from transformers import BertConfig, RobertaForMaskedLM, RobertaTokenizerFast
 
 from emotrace_models.encoders.base import padded_fronts
-from emotrace_models.encoders.roberta import TOKENIZER, Roberta, RobertaConfig
+from emotrace_models.encoders.roberta import Roberta, RobertaConfig
+from emotrace_models.encoders.subwords import TOKENIZER
 from emotrace_models.types import Transcript, Utterance
 
 

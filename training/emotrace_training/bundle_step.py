@@ -14,7 +14,7 @@ from emotrace_models.bundle import Bundle
 from emotrace_models.calibration import Calibration
 from emotrace_models.decoding import DecoderConfig
 from emotrace_models.encoders.compact_acoustic import CompactAcoustic, CompactAcousticConfig
-from emotrace_models.encoders.compact_lexical import TOKENIZER
+from emotrace_models.encoders.subwords import TOKENIZER
 from emotrace_training.calibrate import CALIBRATION
 from emotrace_training.card import LANGUAGES, LICENCE, LICENCE_TEXT, Figures, write_card
 from emotrace_training.fusion import LABELS, load_fusion

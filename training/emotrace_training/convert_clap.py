@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from emotrace_models.encoders.clap_checkpoint import BadCheckpoint, convert
-from emotrace_models.encoders.clap_text import TOKENIZER
+from emotrace_models.encoders.subwords import TOKENIZER
 
 
 def command(

@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-import emotrace_models.fusion  # noqa: F401  registers them
 from emotrace_models import registry
 from emotrace_models.encoders.base import NetworkEncoder
 from emotrace_models.fusion import FusionModel, Inputs, Sequences

@@ -12,7 +12,6 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-import emotrace_models.encoders  # noqa: F401  registers them
 from emotrace_models import registry
 from emotrace_models.bundle import Bundle, BundleError, bundle_path
 from emotrace_models.encoders import Encoder

@@ -20,8 +20,9 @@ from torch import Tensor
 from transformers import ClapModel
 
 from emotrace_models.encoders.clap_audio import MEL, ClapAudioConfig
-from emotrace_models.encoders.clap_text import TOKENIZER, ClapTextConfig
+from emotrace_models.encoders.clap_text import ClapTextConfig
 from emotrace_models.encoders.mel import mel_filters
+from emotrace_models.encoders.subwords import TOKENIZER
 
 _RENAMES = (
     (r"^audio_branch\.", "audio_model.audio_encoder."),

@@ -14,19 +14,22 @@ import numpy as np
 import torch
 import transformers
 from numpy.typing import NDArray
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import ClapTextModelWithProjection
 
 from emotrace_models.encoders.base import NetworkEncoder
 from emotrace_models.encoders.clap_pretrained import clap_configs, clap_tower
+from emotrace_models.encoders.subwords import (
+    PAD,
+    TOKENIZER,
+    byte_tokenizer,
+    roberta_tokenizer,
+    words_said,
+)
 from emotrace_models.registry import register
 from emotrace_models.types import Modality, Utterance
 
-CHARACTERS = 2_000  # bounds the tokenizer's work for any input
-TOKENIZER = "tokenizer.json"
-PAD = 1  # RoBERTa's
 STEPS = 16  # of the tokens
 
 StepSource = Literal["pooled", "tokens", "projected"]
@@ -100,7 +103,9 @@ class ClapText(NetworkEncoder):
         super().__init__(config, assets)
         self.config = config
         self.width = config.width if config.step_source == "tokens" else config.projection
-        self.tokenizer = _tokenizer(assets or {}, config)
+        self.tokenizer = roberta_tokenizer(
+            assets or {}, "clap_text", config.vocabulary, config.tokens
+        )
         self.tower = ClapTextModelWithProjection(config.network())
 
     @classmethod
@@ -143,11 +148,8 @@ class ClapText(NetworkEncoder):
 
     def front(self, utterance: Utterance) -> NDArray[Any] | None:
         """Token ids [token]; None where there is nothing to read."""
-        if utterance.transcript is None:
-            return None
-        # A lone surrogate, which JSON can carry, is no text that the tokenizer takes.
-        text = utterance.transcript.text[:CHARACTERS].encode("utf-8", "replace").decode("utf-8")
-        return np.array(self.tokenizer.encode(text).ids, dtype=np.int64) if text.strip() else None
+        text = words_said(utterance)
+        return np.array(self.tokenizer.encode(text).ids, dtype=np.int64) if text else None
 
     def forward(self, fronts: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """fronts [item, token] ids -> features [item, step, width] and steps [item]."""
@@ -164,20 +166,6 @@ class ClapText(NetworkEncoder):
         return tokens, torch.full_like(lengths, STEPS)
 
 
-def byte_tokenizer() -> Tokenizer:
-    """RoBERTa's scheme without a single merge: a token a byte, <s> and </s> around a text."""
-    special = {"<s>": 0, "<pad>": PAD, "</s>": 2, "<unk>": 3}
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = special | {letter: 4 + i for i, letter in enumerate(letters)}
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.post_processor = processors.RobertaProcessing(
-        ("</s>", 2), ("<s>", 0), trim_offsets=True, add_prefix_space=False
-    )
-    return tokenizer
-
-
 def _averaged(hidden: Tensor, lengths: Tensor) -> Tensor:
     """Adaptive averages of the real tokens: [item, token, width] -> [item, 16, width].
 
@@ -190,24 +178,3 @@ def _averaged(hidden: Tensor, lengths: Tensor) -> Tensor:
     inside = (token >= first[..., None]) & (token < last[..., None])  # [item, step, token]
     shares = inside / inside.sum(-1, keepdim=True)
     return shares @ hidden
-
-
-def _tokenizer(assets: Mapping[str, bytes], config: ClapTextConfig) -> Tokenizer:
-    if TOKENIZER not in assets:
-        raise ValueError(
-            f"clap_text needs the asset {TOKENIZER}, RoBERTa's; export the bundle again"
-        )
-    try:
-        tokenizer = Tokenizer.from_str(assets[TOKENIZER].decode("utf-8"))
-    except Exception as error:  # the library raises bare Exception for a bad file
-        raise ValueError(f"{TOKENIZER} is no tokenizer: {error}") from error
-    if tokenizer.get_vocab_size() > config.vocabulary:
-        raise ValueError(
-            f"{TOKENIZER} has {tokenizer.get_vocab_size()} tokens, more than the vocabulary of "
-            f"{config.vocabulary}"
-        )
-    if tokenizer.token_to_id("<pad>") not in (PAD, None):
-        raise ValueError(f"{TOKENIZER}: <pad> must be token {PAD}, as in RoBERTa")
-    tokenizer.no_padding()
-    tokenizer.enable_truncation(config.tokens)
-    return tokenizer

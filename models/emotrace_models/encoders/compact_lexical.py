@@ -15,18 +15,20 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from tokenizers import Tokenizer, pre_tokenizers
-from tokenizers.models import BPE
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from emotrace_models.encoders.base import Encoder, SpeakerState
 from emotrace_models.encoders.prototypes import in_frame
+from emotrace_models.encoders.subwords import (
+    TOKENIZER,
+    byte_tokenizer,
+    readable,
+    tokenizer_of,
+)
 from emotrace_models.registry import register
 from emotrace_models.types import FloatArray, Modality, Utterance
 
-CHARACTERS = 2_000  # bounds the tokenizer's work for any input
-TOKENIZER = "tokenizer.json"
 PAD = 0
 
 
@@ -69,7 +71,7 @@ class CompactLexical(Encoder):
         super().__init__(config, assets)
         self.config = config
         self.width = config.width
-        self.tokenizer = _tokenizer(assets or {}, config.vocabulary)
+        self.tokenizer = tokenizer_of(assets or {}, "compact_lexical", config.vocabulary, besides=1)
         self.embedding = nn.Embedding(config.vocabulary, config.width, padding_idx=PAD)
         nn.init.normal_(self.embedding.weight, std=config.width**-0.5)
         self.convolutions = nn.ModuleList(Convolution(config) for _ in range(2))
@@ -81,23 +83,16 @@ class CompactLexical(Encoder):
 
     @classmethod
     def small(cls) -> tuple[CompactLexicalConfig, Mapping[str, bytes]]:
-        """Its subwords are the 256 bytes."""
-        alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-        tokenizer = Tokenizer(BPE({byte: i for i, byte in enumerate(alphabet)}, []))
-        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         config = CompactLexicalConfig(vocabulary=512, width=16, heads=2, tokens=16)
-        return config, {TOKENIZER: tokenizer.to_str().encode()}
+        return config, {TOKENIZER: byte_tokenizer().to_str().encode()}
 
     def start(self) -> SpeakerState:
         return None
 
     def tokenize(self, text: str) -> list[int]:
         """Subword ids, at most `tokens`; empty where there is nothing to read."""
-        # A lone surrogate, which JSON can carry, is no text that the tokenizer takes.
-        clean = text[:CHARACTERS].encode("utf-8", "replace").decode("utf-8")
-        if not clean.strip():
-            return []
-        ids = self.tokenizer.encode(clean).ids[: self.config.tokens]
+        clean = readable(text)
+        ids = self.tokenizer.encode(clean).ids[: self.config.tokens] if clean else []
         return [i + 1 for i in ids]  # 0 is padding, which no text can spell
 
     def forward(self, ids: Tensor) -> Tensor:
@@ -201,18 +196,3 @@ def padded(rows: Sequence[Sequence[int]], multiple: int = 1) -> Tensor:
     """Rows of subword ids -> ids [batch, token], PAD on the right to a multiple of `multiple`."""
     length = -(-max(len(row) for row in rows) // multiple) * multiple
     return torch.tensor([[*row, *[PAD] * (length - len(row))] for row in rows], dtype=torch.int64)
-
-
-def _tokenizer(assets: Mapping[str, bytes], vocabulary: int) -> Tokenizer:
-    if TOKENIZER not in assets:
-        raise ValueError(f"compact_lexical needs the asset {TOKENIZER}; export the bundle again")
-    try:
-        tokenizer = Tokenizer.from_str(assets[TOKENIZER].decode("utf-8"))
-    except Exception as error:  # the library raises bare Exception for a bad file
-        raise ValueError(f"{TOKENIZER} is no tokenizer: {error}") from error
-    if tokenizer.get_vocab_size() >= vocabulary:
-        raise ValueError(
-            f"{TOKENIZER} has {tokenizer.get_vocab_size()} subwords; with padding that is more "
-            f"than the vocabulary of {vocabulary}"
-        )
-    return tokenizer

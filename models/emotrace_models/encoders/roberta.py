@@ -14,20 +14,21 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import AutoConfig, AutoTokenizer, RobertaModel
 from transformers import RobertaConfig as NetworkConfig
 
 from emotrace_models.encoders.base import NetworkEncoder
-from emotrace_models.encoders.clap_text import byte_tokenizer
+from emotrace_models.encoders.subwords import (
+    MARKS,
+    PAD,
+    TOKENIZER,
+    byte_tokenizer,
+    roberta_tokenizer,
+    words_said,
+)
 from emotrace_models.registry import register
 from emotrace_models.types import Modality, Utterance
-
-CHARACTERS = 4_000  # bounds the tokenizer's work for any input
-TOKENIZER = "tokenizer.json"
-PAD = 1  # RoBERTa's; positions count from the one after it
-MARKS = 2  # begin and end
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ class RobertaConfig:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.width % self.heads:
             raise ValueError(f"heads {self.heads} does not divide width {self.width}")
-        if self.positions < self.tokens + MARKS + PAD + 1:
+        if self.positions < self.tokens + MARKS + PAD + 1:  # they count from PAD + 1
             raise ValueError(f"positions {self.positions} are too few for tokens {self.tokens}")
         if self.norm_eps <= 0:
             raise ValueError(f"norm_eps must be above 0, not {self.norm_eps}")
@@ -91,7 +92,9 @@ class Roberta(NetworkEncoder):
         super().__init__(config, assets)
         self.config = config
         self.width = config.width
-        self.tokenizer = _tokenizer(assets or {}, config)
+        self.tokenizer = roberta_tokenizer(
+            assets or {}, "roberta", config.vocabulary, config.tokens + MARKS
+        )
         self.network = RobertaModel(config.network(), add_pooling_layer=False)
 
     @classmethod
@@ -139,11 +142,8 @@ class Roberta(NetworkEncoder):
 
     def front(self, utterance: Utterance) -> NDArray[Any] | None:
         """Token ids [token], marks included; None where there is nothing to read."""
-        if utterance.transcript is None:
-            return None
-        # A lone surrogate, which JSON can carry, is no text that the tokenizer takes.
-        text = utterance.transcript.text[:CHARACTERS].encode("utf-8", "replace").decode("utf-8")
-        if not text.strip():
+        text = words_said(utterance)
+        if not text:
             return None
         ids = self.tokenizer.encode(text).ids
         return np.array(ids, dtype=np.int64) if len(ids) > MARKS else None
@@ -177,24 +177,3 @@ def _network(source: str | Path, config: RobertaConfig) -> Any:
     if wrong:
         raise ValueError(f"{source} lacks {len(wrong)} weights of its config, first {wrong[0]}")
     return network
-
-
-def _tokenizer(assets: Mapping[str, bytes], config: RobertaConfig) -> Tokenizer:
-    if TOKENIZER not in assets:
-        raise ValueError(f"roberta needs the asset {TOKENIZER}; export the bundle again")
-    try:
-        tokenizer = Tokenizer.from_str(assets[TOKENIZER].decode("utf-8"))
-    except Exception as error:  # the library raises bare Exception for a bad file
-        raise ValueError(f"{TOKENIZER} is no tokenizer: {error}") from error
-    if tokenizer.get_vocab_size() > config.vocabulary:
-        raise ValueError(
-            f"{TOKENIZER} has {tokenizer.get_vocab_size()} tokens, more than the vocabulary of "
-            f"{config.vocabulary}"
-        )
-    if tokenizer.token_to_id("<pad>") not in (PAD, None):
-        raise ValueError(f"{TOKENIZER}: <pad> must be token {PAD}, as in RoBERTa")
-    if len(tokenizer.encode("").ids) != MARKS:
-        raise ValueError(f"{TOKENIZER} must put <s> and </s> around a text, as RoBERTa's does")
-    tokenizer.no_padding()
-    tokenizer.enable_truncation(config.tokens + MARKS)
-    return tokenizer
