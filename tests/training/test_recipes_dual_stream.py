@@ -80,8 +80,8 @@ def test_our_own_table_has_every_fusion_on_every_reader() -> None:
             "fusion", recipe.model.name, {"classes": 4, **recipe.model.config}
         )
         alone = "single_b" if reader == "tera" else "single_a"
-        assert config.fusion == (rest.removeprefix("time").removeprefix("-") or alone)
+        assert config.fusion == (rest.removeprefix("rows").removeprefix("-") or alone)
         assert config.encoder_a == readers.get(reader, "dpcnn")
-        assert (config.axis == "time") == rest.startswith("time")
+        assert config.axis == ("freq" if rest.startswith("rows") else "time")
         assert set(DualStream(config).streams) == set(recipe.streams)
         assert len(recipe.training.seeds) == 3
