@@ -51,8 +51,9 @@ class DualStreamConfig:
     axis: what the steps of the image are, mel rows (`freq`, the release) or frames (`time`).
     image: rows and columns of the image. filters, share_weights, first_shortcut: of DPCNN.
     embedding, hidden, dropout: of the recurrent encoders.
-    acoustic: width of stream B's frames. b_features: `logits12`, the keyword head's outputs
-        (release); `proj256`, a pooled projection; `pool768`, the pooled frames.
+    acoustic: width of stream B's frames. b_features: `logits12`, the outputs of a keyword head
+        (release), which starts fresh here: keywords say nothing of emotion; `proj256`, a pooled
+        projection; `pool768`, the pooled frames.
     projection: inner width of the keyword head.
     d1, d2: widths of the two vectors that are fused; None: d2 as `b_features` says, d1 as d2.
     d3: width of CAF's output, with a linear head behind it; None: the classes, and no head.
