@@ -11,6 +11,7 @@ from emotrace_training import (
     compare,
     compose,
     composed_records,
+    convert_clap,
     decode,
     evaluate,
     evaluate_clips,
@@ -24,6 +25,7 @@ from emotrace_training import (
     prepare,
     pretrain,
     recipe_list,
+    vectors,
 )
 
 app = typer.Typer(
@@ -46,6 +48,8 @@ app.command("compare", rich_help_panel=RECIPES)(compare.command)
 BEFORE = "What a recipe may need first"
 app.command("pretrain", rich_help_panel=BEFORE)(pretrain.command)
 app.command("composed-manifest", rich_help_panel=BEFORE)(composed_records.command)
+app.command("vectors", rich_help_panel=BEFORE)(vectors.command)
+app.command("convert-clap", rich_help_panel=BEFORE)(convert_clap.command)
 
 DEFAULT = "The bundle that comes with the package (`all`, or in steps)"
 app.command("all", rich_help_panel=DEFAULT)(pipeline.command)

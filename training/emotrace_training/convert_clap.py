@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from emotrace_models.encoders.clap_checkpoint import BadCheckpoint, convert
 from emotrace_models.encoders.subwords import TOKENIZER
 
 
@@ -29,6 +28,9 @@ def command(
     The folder has config.json, model.safetensors and tokenizer.json. Only unfused checkpoints with
     HTSAT and RoBERTa can be converted. Name the folder as `weights` in a recipe's streams.
     """
+    # transformers takes seconds to load, which no other command should wait for.
+    from emotrace_models.encoders.clap_checkpoint import BadCheckpoint, convert
+
     words = tokenizer or checkpoint.with_name(TOKENIZER)
     if not checkpoint.is_file():
         raise typer.BadParameter(f"{checkpoint} is no file")
