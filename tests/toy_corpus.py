@@ -36,7 +36,8 @@ def toy_corpus(folder: Path, sound: bool = False) -> Toy:
     for number in range(12):
         dialogue = f"Ses0{number % 3 + 1}_d{number:02}"
         for turn in range(TURNS):
-            emotion = "fear" if turn == TURNS - 1 else EMOTIONS[(number + turn) % 4]
+            mood = number + turn % 2 + turn // 3
+            emotion = "fear" if turn == TURNS - 1 else EMOTIONS[mood % 4]
             name = f"{dialogue}_{turn}"
             file = None
             if sound:
@@ -55,7 +56,7 @@ def toy_corpus(folder: Path, sound: bool = False) -> Toy:
             )  # fmt: skip
             mean = np.zeros(WIDTH)
             mean[list(SAID).index(emotion)] = 2.0
-            vectors.append(mean + 0.5 * rng.standard_normal(WIDTH))
+            vectors.append(mean + 0.2 * rng.standard_normal(WIDTH))
     write_manifest(folder / "toy.jsonl", records)
     np.savez(folder / "vectors.npz", id=[r.id for r in records], values=np.float32(vectors))
     return Toy(folder / "toy.jsonl", folder / "vectors.npz", tuple(records))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -44,9 +45,9 @@ def load_state(folder: Path, made_by: Mapping[str, Any]) -> dict[str, Any] | Non
     try:
         state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
         theirs = json.loads(state.pop("made_by"))
-    except (OSError, RuntimeError, KeyError, ValueError, EOFError, AttributeError) as error:
+    except (OSError, RuntimeError, KeyError, ValueError, EOFError, pickle.UnpicklingError) as error:
         raise CheckpointUnreadable(
-            f"{file}: cannot be read ({error}); delete it, or fit with --restart"
+            f"{file}: cannot be read ({type(error).__name__}); delete it, or fit with --restart"
         ) from error
     check_made_by(file, theirs, made_by)
     return state

@@ -14,10 +14,11 @@ from emotrace_training.metrics import reliability
 from emotrace_training.plots import confusion_plot, learning_plot, reliability_plot
 from emotrace_training.report_page import write_page
 from emotrace_training.run_folder import EVALUATION, read_run
-from emotrace_training.scoring import METRICS, Scored, score
+from emotrace_training.scoring import Scored, score
 from emotrace_training.telling import named_errors
 
 PLOTS = ("confusion", "reliability", "learning")
+SHOWN = ("uar", "accuracy", "f1_macro", "f1_weighted")  # in the terminal; the page has all
 
 
 def evaluate(run: Path, variants: list[str]) -> dict[str, Scored]:
@@ -50,11 +51,15 @@ def command(
             typer.echo(json.dumps(reports, indent=2, ensure_ascii=False))
             return
         table = Table(box=None, padding=(0, 2, 0, 0))
-        for column in ("variant", "row", "tested", *METRICS):
-            table.add_column(column, overflow="fold")
+        for column in ("variant", "row", "tested"):
+            table.add_column(column, no_wrap=column == "row")
+        for metric in SHOWN:
+            table.add_column(metric, overflow="fold")
         for name, report in reports.items():
             for row, scores in report["rows"].items():
-                cells = [f"{s['mean']:.4f} ± {s['sd']:.4f}" for s in scores.values()]
+                cells = [
+                    f"{s['mean']:.4f} ± {s['sd']:.4f}" for s in (scores[metric] for metric in SHOWN)
+                ]
                 table.add_row(name, row, str(report["tested"]), *cells)
         Console().print(table)
         for name, report in reports.items():

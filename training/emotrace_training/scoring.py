@@ -115,7 +115,12 @@ def score(variant: Variant) -> Scored:
     rows: dict[str, dict[int, list[Counts]]] = {MODEL: {}}
     by_fold: dict[str, list[Counts]] = {}
     before, after, truths = [], [], []
-    for trained in variant.trained:
+    configs = [_decoder_of(recipe, trained) for trained in variant.trained]
+    missing = variant.missing()
+    if recipe.decoder is not None and None in configs:
+        missing.append("decoder: too few training dialogues for p0; set decoder.p0")
+        configs = [None] * len(configs)
+    for trained, config in zip(variant.trained, configs, strict=True):
         test = read_predictions(trained, "test")
         own, truth = test.measured, test.label[test.measured]
         matrix = confusion(truth, test.logits[own].argmax(axis=1), len(names))
@@ -125,7 +130,6 @@ def score(variant: Variant) -> Scored:
         truths.append(truth)
         if (temperature := validation_temperature(trained)) is not None:
             after.append(softmax(test.logits[own], temperature))
-        config = _decoder_of(recipe, trained)
         if config is not None and recipe.decoder is not None:
             found = decoded(test, config, recipe.decoder.passes)
             rows.setdefault(DECODED, {}).setdefault(trained.seed, []).append(
@@ -148,7 +152,7 @@ def score(variant: Variant) -> Scored:
             fold: _over([{n: metric(m) for n, metric in METRICS.items()} for m in found])
             for fold, found in by_fold.items()
         },
-        "missing": variant.missing(),
+        "missing": missing,
         "rows": {row: summary(list(found.values())) for row, found in matrices.items()},
         "per_class": {
             row: _classes(list(found.values()), names) for row, found in matrices.items()
