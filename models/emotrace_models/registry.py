@@ -21,6 +21,7 @@ MODULES: dict[Kind, dict[str, str]] = {
         "clap_text": "clap_text",
         "compact_acoustic": "compact_acoustic",
         "compact_lexical": "compact_lexical",
+        "face_frames": "face_frames",
         "hubert": "hubert",
         "mel_frames": "mel_frames",
         "mel_image": "mel_image",

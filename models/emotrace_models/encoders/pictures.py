@@ -62,6 +62,12 @@ def scaled(pixels: Pixels, size: int, grey: bool) -> Pixels:
     return cast(Pixels, np.asarray(picture).reshape(size, size, 1 if grey else 3))
 
 
+def resized_to(pixels: Pixels, height: int, width: int) -> Pixels:
+    """Stretched to another size; smoothed when shrunk."""
+    size = (width, height)
+    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR))
+
+
 def spread(frames: Sequence[Frame], start: int, end: int, window: int, count: int) -> list[int]:
     """Which of `frames` (in order of time, at least one) stand at `count` moments spread evenly
     over a window of `window` samples: its middle ones where [start, end) is longer.

@@ -6,7 +6,7 @@ Paper: cross-modal attention with Tucker (Kumar et al., 2025), section 2; models
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Self
@@ -142,15 +142,17 @@ class ResNetFrames(NetworkEncoder):
             self.config.frames,
         )
         grey = self.config.colours == 1
+        distinct = sorted(set(chosen))
+        squares = self.squares([pictures[i][1] for i in distinct])
         ready = {
-            i: scaled(self.crop(pictures[i][1]), self.config.size, grey)
-            for i in sorted(set(chosen))
+            i: scaled(square, self.config.size, grey)
+            for i, square in zip(distinct, squares, strict=True)
         }
         return np.stack([ready[i] for i in chosen])
 
-    def crop(self, pixels: Pixels) -> Pixels:
-        """The square of a picture that the network sees."""
-        return centre_square(pixels)
+    def squares(self, pictures: Sequence[Pixels]) -> list[Pixels]:
+        """What the network sees of pictures in order of time: the square in the middle of each."""
+        return [centre_square(pixels) for pixels in pictures]
 
     def forward(self, fronts: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """fronts [item, frame, size, size, colour] uint8 -> [item, frame, width]."""
