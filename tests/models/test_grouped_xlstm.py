@@ -87,8 +87,8 @@ def test_equals_our_separate_stacks_forward_and_in_gradients(
 
 @pytest.mark.parametrize("slstm_at", [(), (1,)], ids=["mlstm", "with-slstm"])
 def test_12_1_twelve_stacks_equal_twelve_of_the_xlstm_package(slstm_at: tuple[int, ...]) -> None:
-    """The paper's width, heads and steps, two blocks deep; forward and gradients. The benchmark
-    compares all eight blocks."""
+    """Half the paper's width, two blocks deep; forward and gradients. The benchmark compares the
+    outputs at full size."""
     xlstm = pytest.importorskip("xlstm", reason="the reference (make test installs it)")
     mlstm = xlstm.mLSTMBlockConfig(mlstm=xlstm.mLSTMLayerConfig())
     slstm = xlstm.sLSTMBlockConfig(
@@ -100,14 +100,14 @@ def test_12_1_twelve_stacks_equal_twelve_of_the_xlstm_package(slstm_at: tuple[in
         slstm_block=slstm if slstm_at else None,
         context_length=16,
         num_blocks=2,
-        embedding_dim=512,
+        embedding_dim=256,
         slstm_at=list(slstm_at),
     )
-    ours = stirred({"width": 512, "blocks": 2, "slstm_at": slstm_at}, 12, amount=0.03)
+    ours = stirred({"width": 256, "blocks": 2, "slstm_at": slstm_at}, 12, amount=0.03)
     theirs = [xlstm.xLSTMBlockStack(copy.deepcopy(config)) for _ in ours]
     for reference, stack in zip(theirs, ours, strict=True):
         reference.load_state_dict(stack.state_dict())
-    x = torch.randn(12, 1, 16, 512)
+    x = torch.randn(12, 1, 16, 256)
     assert_equal_with_gradients(theirs, GroupedXLSTM(ours), x, torch.full((12, 1), 15))
 
 

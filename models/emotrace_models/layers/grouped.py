@@ -104,10 +104,10 @@ class GroupedConvolution(nn.Module):
         """[group, feature, item, step] -> the same shape; before the first step lie zeros."""
         taps = of(self.conv.weight, groups).squeeze(2)[..., None, None, :].unbind(-1)
         bias = of(cast(Tensor, self.conv.bias), groups)[..., None, None]
-        y = torch.addcmul(bias, x, taps[-1])  # the last tap sees the step itself
+        y = x * taps[-1]  # the last tap sees the step itself
         for back, tap in enumerate(reversed(taps[:-1]), start=1):
             y[..., back:].addcmul_(x[..., :-back], tap)
-        return y
+        return y.add_(bias)
 
 
 def name_by_stack(module: nn.Module) -> None:

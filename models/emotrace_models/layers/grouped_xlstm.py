@@ -86,9 +86,11 @@ class GroupedMLSTMCell(nn.Module):
 
     def _gate(self, gate: GroupedLinear, qkv: tuple[Tensor, ...], groups: Groups) -> Tensor:
         """[group, item, head, step]: the gate's map of [q; k; v], which need not be joined."""
-        y = of(cast(Tensor, gate.bias), groups).unsqueeze(-1)
-        for weight, x in zip(of(gate.weight, groups).chunk(3, dim=-1), qkv, strict=True):
+        weights = of(gate.weight, groups).chunk(3, dim=-1)
+        y = torch.bmm(weights[0], qkv[0].flatten(2))
+        for weight, x in zip(weights[1:], qkv[1:], strict=True):
             y = torch.baddbmm(y, weight, x.flatten(2))
+        y = y + of(cast(Tensor, gate.bias), groups).unsqueeze(-1)
         return y.view(*y.shape[:2], *qkv[0].shape[2:]).transpose(1, 2)
 
 
@@ -108,8 +110,9 @@ class GroupedMLSTMLayer(nn.Module):
         """[group, item, step, width] -> the same shape, of step `last` alone if given."""
         count, items, steps, _ = x.shape
         enter, leave = of(self.proj_up.weight, groups).chunk(2, dim=1)
-        p = product(enter, features_first(x)).view(count, -1, items, steps)
+        # In this order p is still in the processor's cache when it is used.
         z = product(leave, features_first(x if last is None else pick(x, last[..., None, None], 2)))
+        p = product(enter, features_first(x)).view(count, -1, items, steps)
         c = functional.silu(self.conv1d(p, groups), inplace=True)
         q, k, v = self.q_proj(c, groups), self.k_proj(c, groups), self.v_proj(p, groups)
         skipped = of(self.learnable_skip, groups)[..., None, None] * (
