@@ -18,6 +18,7 @@ from emotrace_training import (
     evaluate_dialogues,
     export,
     extract,
+    faces,
     fit,
     fusion,
     lexical,
@@ -47,6 +48,7 @@ app.command("compare", rich_help_panel=RECIPES)(compare.command)
 
 BEFORE = "What a recipe may need first"
 app.command("pretrain", rich_help_panel=BEFORE)(pretrain.command)
+app.command("faces", rich_help_panel=BEFORE)(faces.command)
 app.command("composed-manifest", rich_help_panel=BEFORE)(composed_records.command)
 app.command("vectors", rich_help_panel=BEFORE)(vectors.command)
 app.command("convert-clap", rich_help_panel=BEFORE)(convert_clap.command)
