@@ -171,4 +171,4 @@ def test_bad_input_is_named(tmp_path: Path) -> None:
     manifest = manifest_of(tmp_path, ("train",))
     (tmp_path / "0.wav").write_bytes(b"no sound")
     assert "0.wav" in invoke("--manifest", manifest, *out, code=1)
-    assert "does not divide" in invoke("--manifest", manifest, *out, "--heads", 7, code=1)
+    assert "does not divide" in invoke("--manifest", manifest, *out, "--heads", 7, code=2)

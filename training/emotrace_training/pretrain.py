@@ -23,6 +23,7 @@ from emotrace_models.encoders.base import padded_fronts
 from emotrace_models.encoders.tera import Tera, TeraConfig, normalised_log_mel
 from emotrace_training.alteration import Alteration, alter
 from emotrace_training.manifests import ManifestError, Record, read_manifest, read_sound
+from emotrace_training.telling import TrainingError, named_errors
 
 Front = NDArray[np.float16]
 Progress = Callable[[int, int, float], None]
@@ -30,7 +31,7 @@ Progress = Callable[[int, int, float], None]
 CHECKPOINT, REPORT = "checkpoint.pt", "report.json"
 
 
-class Mismatch(ValueError):
+class Mismatch(TrainingError):
     """A checkpoint of another run; the message names it and the cure."""
 
 
@@ -86,6 +87,9 @@ def command(
     recipe = PretrainRecipe(epochs=epochs, batch=batch, frames=frames)
     try:
         config = TeraConfig(layers=layers, width=width, heads=heads, inner=4 * width)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    with named_errors():
         records = read_manifest(manifest, splits=("train",))
         heard = [r for r in records if r.split == "train" and r.file is not None]
         if not heard:
@@ -98,9 +102,6 @@ def command(
                 bar.set_postfix(loss=f"{loss:.3f}")
 
             encoder, losses = pretrain(fronts, config, recipe, seed, out / CHECKPOINT, progress)
-    except (ManifestError, Mismatch, ValueError) as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(1) from error
     encoder.save_pretrained(out)
     report = {"seed": seed, "clips": len(fronts), "recipe": asdict(recipe), "losses": losses}
     (out / REPORT).write_text(json.dumps(report, indent=2) + "\n")
