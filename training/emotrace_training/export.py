@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from emotrace_models.bundle import Bundle
+from emotrace_models.bundle import Bundle, bundle_path
 from emotrace_models.calibration import Calibration, modality_key
 from emotrace_models.decoding import DecoderConfig
 from emotrace_models.encoders import Encoder
@@ -79,14 +79,8 @@ def build_bundle(
         ):
             raise NotServable(f"{variant.folder}: two encoders have their own {', '.join(clash)}")
         files_of.update(encoder.asset_files)
-    licences = sorted(
-        {
-            part
-            for record in dataset.records
-            for part in (record.licence or UNKNOWN_LICENCE).split(" AND ")
-        }
-    )
-    licence = " AND ".join(licences)
+    sources = licences_of(recipe, dataset)
+    licence = " AND ".join(sorted({part for own in sources.values() for part in own}))
     report = score(variant).report
     card = write_run_card(name, version, licence, variant, trained, report, required)
     return Bundle(
@@ -102,7 +96,7 @@ def build_bundle(
         ),
         decoder=serving_decoder(recipe, trained, len(dataset.label_set.names)),
         card=card,
-        licence_text=licence_text(licence, dataset),
+        licence_text=licence_text(licence, sources),
         assets=files_of,
         requires=required,
     )
@@ -169,11 +163,26 @@ def serving_decoder(recipe: Recipe, trained: Trained, classes: int) -> DecoderCo
     )
 
 
-def licence_text(licence: str, dataset: Dataset) -> str:
-    corpora = sorted({(r.corpus, r.licence or UNKNOWN_LICENCE) for r in dataset.records})
-    listed = "\n".join(f"  {corpus}: {own}" for corpus, own in corpora)
+def licences_of(recipe: Recipe, dataset: Dataset) -> dict[str, set[str]]:
+    """The licences of what the weights come from: corpora, bundles, other weights."""
+    found: dict[str, set[str]] = {}
+    for record in dataset.records:
+        found.setdefault(record.corpus, set()).update(
+            (record.licence or UNKNOWN_LICENCE).split(" AND ")
+        )
+    for stream in recipe.streams.values():
+        if stream.bundle is not None:
+            bundle = Bundle.load(bundle_path(stream.bundle))
+            found[f"bundle {bundle.name}"] = set(bundle.licence.split(" AND "))
+        elif stream.weights is not None:
+            found[f"weights {Path(stream.weights).name}"] = {UNKNOWN_LICENCE}
+    return found
+
+
+def licence_text(licence: str, sources: Mapping[str, set[str]]) -> str:
+    listed = "\n".join(f"  {name}: {', '.join(sorted(own))}" for name, own in sources.items())
     return (
-        f"The weights in this folder were trained on data under these licences:\n\n{listed}\n\n"
+        f"The weights in this folder come from these, under these licences:\n\n{listed}\n\n"
         f"They are under all of them together: {licence}. Where a licence is unknown, or forbids "
         "it,\ndo not pass the weights on. The program code of Emotrace is under Apache-2.0.\n"
     )

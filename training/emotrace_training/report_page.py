@@ -79,11 +79,11 @@ def _variant(name: str, report: Mapping[str, Any], out: Path) -> list[str]:
     classes = report["classes"]
     rows = [[c, *map(str, line)] for c, line in zip(classes, report["confusion"], strict=True)]
     parts.append(_table("Confusion, all seeds together: rows truth", ["truth", *classes], rows))
-    for row, table in report["per_class"].items():
+    for system, table in report["per_class"].items():
         columns = list(next(iter(table.values())))
         parts.append(
             _table(
-                f"Classes, means over seeds: {row}",
+                f"Classes, means over seeds: {system}",
                 ["class", *columns],
                 [[c, *(_number(v, k) for k, v in values.items())] for c, values in table.items()],
             )
