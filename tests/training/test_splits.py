@@ -125,3 +125,9 @@ def test_sessions_of_other_corpora(records, tmp_path: Path) -> None:
     one = Record.alone("x.wav", "toy", "toy:a", "anger", "", 1.0, "", "", "")
     with pytest.raises(SplitError, match="names no session"):
         split((*records, one), kind="leave_one_out", by="session")
+
+
+def test_a_part_with_a_share_has_somebody_where_there_are_enough(records) -> None:
+    (fold,) = split(records, kind="random", ratio=[92, 1, 7], by="speaker")
+    heard = [{records[i].speaker for i in fold.of(part)} for part in PARTS]
+    assert [len(speakers) for speakers in heard] == [4, 1, 1]

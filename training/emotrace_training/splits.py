@@ -12,6 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from itertools import islice
 from typing import Annotated, Literal, Self
 
 import numpy as np
@@ -183,10 +184,21 @@ def _random(records: Sequence[Record], labels: NDArray[np.int64], split: Random)
     for _, members in sorted(strata.items()):
         order = sorted(set(members))
         generator.shuffle(order)
-        cuts = np.rint(np.cumsum(split.ratio) / sum(split.ratio) * len(order)).astype(int)
-        for part, names_of_part in zip(PARTS, np.split(np.array(order), cuts[:-1]), strict=True):
-            given.update(dict.fromkeys(names_of_part.tolist(), part))
+        taken = iter(order)
+        for part, size in zip(PARTS, _sizes(len(order), split.ratio), strict=True):
+            given.update(dict.fromkeys(islice(taken, size), part))
     return [given.get(name, NONE) for name in names]
+
+
+def _sizes(count: int, ratio: Sequence[float]) -> list[int]:
+    """`count` by shares; a part with a share has at least one where there are enough."""
+    cuts = np.rint(np.cumsum(ratio) / sum(ratio) * count).astype(int)
+    sizes = np.diff(cuts, prepend=0)
+    for part, share in enumerate(ratio):
+        if share and not sizes[part] and sizes.max(initial=0) > 1:
+            sizes[int(sizes.argmax())] -= 1
+            sizes[part] += 1
+    return [int(size) for size in sizes]
 
 
 def _leave_one_out(
