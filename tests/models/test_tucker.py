@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
+from largest_tensor import LargestTensor
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from emotrace_models.layers.interpolate import interpolate_steps
 from emotrace_models.layers.tucker import (
@@ -90,21 +89,6 @@ def test_12_8_gradients_agree() -> None:
         assert relative(found, expected) <= 1e-10
 
 
-class LargestTensor(TorchDispatchMode):
-    """Elements of the largest tensor that any operation gives while it is on."""
-
-    largest = 0
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        out = func(*args, **(kwargs or {}))
-        for value in out if isinstance(out, list | tuple) else (out,):
-            if isinstance(value, Tensor):
-                self.largest = max(self.largest, value.numel())
-        return out
-
-
 def largest(width: int, run: Callable[[TuckerProjection, Tensor, Tensor], Tensor]) -> int:
     """Elements of the largest tensor, forward and backward, at the paper's steps and ranks."""
     layer = TuckerProjection(60, (width, width), (30, 128, 128), orthogonal=False)
@@ -179,11 +163,18 @@ def test_a_rank_over_its_size_is_refused_by_name() -> None:
         TuckerProjection(STEPS, WIDTHS, (4, 6, 10), orthogonal=False)
 
 
-def test_signed_root_has_a_finite_gradient_at_zero() -> None:
-    z = torch.tensor([-4.0, 0.0, 9.0], requires_grad=True)
+@pytest.mark.parametrize("precision", [torch.float32, torch.float16, torch.bfloat16])
+def test_signed_root_has_a_finite_gradient_at_zero(precision: torch.dtype) -> None:
+    z = torch.tensor([-4.0, 0.0, 9.0], dtype=precision, requires_grad=True)
     signed_root(z).sum().backward()
     torch.testing.assert_close(signed_root(z), torch.tensor([-2.0, 0.0, 3.0]))
-    torch.testing.assert_close(z.grad, torch.tensor([0.25, 0.0, 1 / 6]))
+    torch.testing.assert_close(z.grad, torch.tensor([0.25, 0.0, 1 / 6], dtype=precision))
+
+
+def test_interpolation_in_half_precision_reads_the_right_steps() -> None:
+    x = torch.arange(90.0).bfloat16().view(1, 90, 1)
+    found = interpolate_steps(x, torch.tensor([90]), 90)
+    torch.testing.assert_close(found, x.float())
 
 
 @pytest.mark.parametrize("length", [1, 2, 59, 60, 61, 90])

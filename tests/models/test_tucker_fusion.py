@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from largest_tensor import LargestTensor
 
 from emotrace_models.fusion.base import Inputs, Sequences
 from emotrace_models.fusion.tucker import TuckerFusion, TuckerFusionConfig
@@ -149,6 +150,27 @@ def test_a_spectrogram_of_another_length_is_refused() -> None:
 def test_a_bad_setting_is_named(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         built(**changes)
+
+
+def test_12_8_the_whole_model_at_the_papers_size_never_holds_the_outer_product() -> None:
+    model = TuckerFusion(TuckerFusionConfig(classes=8))
+    sequence = {"acoustic": (256, 128), "facial": (90, 512)}
+    inputs = {
+        name: Sequences(torch.randn(2, 1, *shape), torch.full((2, 1), shape[0]))
+        for name, shape in sequence.items()
+    }
+    with LargestTensor() as mode:
+        model(inputs).logits.sum().backward()
+    assert mode.largest == 2 * 32 * 128 * 256  # the first feature map of the audio CNN
+    assert mode.largest < 2 * 60 * 256 * 256
+
+
+def test_training_in_bfloat16_keeps_finite_gradients() -> None:
+    model = built().train()
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = model(contexts(AUDIO, FACES)).logits
+    logits.float().logsumexp(-1).sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
 
 
 def test_the_papers_sizes() -> None:

@@ -10,10 +10,11 @@ def interpolate_steps(x: Tensor, lengths: Tensor, steps: int) -> Tensor:
     """Linear in time with half-pixel centres, each item from its own steps alone.
 
     x [item, step, width], lengths [item] of at least 1 -> [item, steps, width]. On items that are
-    not padded it is torch's `interpolate(mode="linear", align_corners=False)`.
+    not padded it is torch's `interpolate(mode="linear", align_corners=False)`. At least float32.
     """
-    count = lengths[:, None].to(x.dtype)
-    centres = (torch.arange(steps, device=x.device, dtype=x.dtype) + 0.5) * (count / steps) - 0.5
+    exact = torch.promote_types(x.dtype, torch.float32)  # half precision cannot count to 90
+    count = lengths[:, None].to(exact)
+    centres = (torch.arange(steps, device=x.device, dtype=exact) + 0.5) * (count / steps) - 0.5
     places = centres.clamp(min=0.0).minimum(count - 1)  # [item, steps]
     before = places.floor()
     after = (before + 1).minimum(count - 1)

@@ -127,7 +127,8 @@ class FlatCore(nn.Module):
 
 
 def signed_root(z: Tensor) -> Tensor:
-    """sign(z) sqrt(|z|), with a finite gradient at 0."""
+    """sign(z) sqrt(|z|), with a finite gradient at 0; at least float32, which has room for it."""
+    z = z.to(torch.promote_types(z.dtype, torch.float32))
     return z.sign() * (z.abs() + ROOT_EPSILON).sqrt()
 
 
