@@ -237,6 +237,15 @@ def run_name(recipe: str) -> str:
     return name.replace("/", "-")
 
 
+def recipe_head(name: str) -> tuple[str, list[str]]:
+    """Title and names of the variants, none where there are none. Raises RecipeError."""
+    file = recipe_file(name)
+    values, tables = _tables(file)
+    about = values.get("recipe", {})
+    title = str(about.get("title", "")) if isinstance(about, dict) else ""
+    return title, [variant for variant in tables if variant != MAIN]
+
+
 def read_recipe(
     name: str, variants: Sequence[str] = (), overrides: Sequence[str] = ()
 ) -> list[Recipe]:
@@ -245,13 +254,7 @@ def read_recipe(
     Raises RecipeError.
     """
     file = recipe_file(name)
-    try:
-        values = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{file}: no TOML: {error}") from error
-    tables = values.pop("variants", {MAIN: {}})
-    if not isinstance(tables, dict) or not all(isinstance(t, dict) for t in tables.values()):
-        raise RecipeError(f"{file}: variants: must be tables, as in [variants.NAME]")
+    values, tables = _tables(file)
     if missing := [variant for variant in variants if variant not in tables]:
         raise RecipeError(f"{file}: no variant {', '.join(missing)}; there are {', '.join(tables)}")
     found = []
@@ -291,6 +294,18 @@ def errors_of(error: ValidationError) -> Iterator[str]:
         else:
             message = fault["msg"].removeprefix("Value error, ")
             yield f"{where}: {message}" if where else message
+
+
+def _tables(file: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """The keys that all variants share, and each variant's own."""
+    try:
+        values = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{file}: no TOML: {error}") from error
+    tables = values.pop("variants", {MAIN: {}})
+    if not isinstance(tables, dict) or not all(isinstance(t, dict) for t in tables.values()):
+        raise RecipeError(f"{file}: variants: must be tables, as in [variants.NAME]")
+    return values, tables
 
 
 def _checked(file: Path, name: str, variant: str, values: dict[str, Any]) -> Recipe:
