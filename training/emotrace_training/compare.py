@@ -119,7 +119,8 @@ def _cells(row: Row) -> tuple[str, ...]:
     )
     title = row.title if row.row == MODEL else f"{row.title}, with decoder"
     counted = f"{row.split}; {row.tested} tested, {row.seeds} seeds"
-    notes = "\n".join((*([row.protocol] if row.protocol else []), *row.traps))
+    traps = (f"• {trap}" for trap in row.traps)
+    notes = "\n".join((*([row.protocol] if row.protocol else []), *traps))
     return (f"{title}\n({row.run})", ours, published or "–", counted, notes)
 
 

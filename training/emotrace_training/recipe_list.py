@@ -22,7 +22,7 @@ def command(
     """List the recipes that come with the package, with their variants."""
     table = Table(box=None, padding=(0, 2, 0, 0))
     for column in ("recipe", "variants", "title"):
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column == "recipe")
     with named_errors():
         names = [name for name in recipe_names() if find in name]
         for name in names:

@@ -95,8 +95,8 @@ def _variant(name: str, report: Mapping[str, Any], out: Path) -> list[str]:
     calibration = [[k, *map(_share, v.values())] for k, v in report["calibration"].items()]
     columns = list(next(iter(report["calibration"].values())))
     parts.append(_table("Calibration", ["temperature", *columns], calibration))
-    data = {**report["data"], "parameters": report["parameters"], "split": report["split"]}
-    facts = [[str(key), _plain(value)] for key, value in data.items()]
+    known = {**report["data"], "parameters": report["parameters"], "split": report["split"]}
+    facts = [[str(key), _plain(value)] for key, value in known.items()]
     parts += [_table("Data and model", ["what", "value"], facts), "</section>"]
     return parts
 
