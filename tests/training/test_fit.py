@@ -17,10 +17,14 @@ from toy_corpus import Toy, gated_recipe, toy_corpus
 from emotrace_models.layers.standardise import Standardise
 from emotrace_training import checkpoints, fit, fitting
 from emotrace_training.checkpoints import CheckpointMismatch
-from emotrace_training.fit import NothingToTrainOn, fit_variant
-from emotrace_training.fitting import LossNotFinite, rate_at
-from emotrace_training.learner import Learner, build_fusion
-from emotrace_training.recipe import RecipeError, Schedule, read_recipe
+from emotrace_training.dataset import load_dataset
+from emotrace_training.fit import fit_variant
+from emotrace_training.fitting import LossNotFinite
+from emotrace_training.learner import Learner, build_fusion, fill_standardise
+from emotrace_training.optimising import rate_at
+from emotrace_training.preparing import NothingToTrainOn, Preparer, usable
+from emotrace_training.recipe import RecipeError, read_recipe
+from emotrace_training.recipe_tables import Schedule
 from emotrace_training.stream_encoders import build_encoder
 from emotrace_training.tables import table_of
 
@@ -189,7 +193,7 @@ def test_a_tuned_encoder_learns_with_the_model(fitted: Fit, toy: Toy, tmp_path: 
 
 def test_hiding_leaves_something_of_the_current_turn(toy: Toy, recipe: str) -> None:
     (one,) = read_recipe(recipe, (), ["training.hide={acoustic=0.5, context=0.5, gap=0.5}"])
-    dataset = fit.load_dataset(one, toy.manifest)
+    dataset = load_dataset(one, toy.manifest)
     model = build_fusion(one)
     features = np.load(toy.vectors)["values"]
     table = table_of(dataset, {"acoustic": list(features)}, frozenset(), model.start_window())
@@ -208,12 +212,12 @@ def test_hiding_leaves_something_of_the_current_turn(toy: Toy, recipe: str) -> N
 
 def test_buffers_are_filled_from_the_training_part(fitted: Fit, toy: Toy, tmp_path: Path) -> None:
     (one,) = read_recipe(gated_recipe(tmp_path, f'file = "{toy.vectors}"'))
-    dataset = fit.load_dataset(one, toy.manifest)
-    prepared = fit.Preparer(one, dataset, tmp_path).prepare(dataset.folds[0])
+    dataset = load_dataset(one, toy.manifest)
+    prepared = Preparer(one, dataset, tmp_path).prepare(dataset.folds[0])
     learner = Learner(build_fusion(one), {})
     learner.fusion.standardise = torch.nn.ModuleDict({"acoustic": Standardise(8)})
-    turns = fit.usable(one, prepared.table, dataset.folds[0].of("train"))
-    fit.fill_standardise(learner, prepared.table, turns)
+    turns = usable(one, prepared.table, dataset.folds[0].of("train"))
+    fill_standardise(learner, prepared.table, turns)
     table = np.load(toy.vectors)
     rows = [table["id"].tolist().index(dataset.records[i].id) for i in turns]
     values = table["values"][rows]

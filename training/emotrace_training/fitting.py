@@ -26,13 +26,13 @@ from torch.optim.lr_scheduler import LambdaLR
 from emotrace_models.types import FloatArray
 from emotrace_training.checkpoints import load_state, save_state
 from emotrace_training.learner import Learner
-from emotrace_training.metrics import accuracy, confusion, f1_macro, f1_weighted, uar
-from emotrace_training.recipe import Optimiser, Schedule, Training
+from emotrace_training.optimising import optimiser_of, rate_at
+from emotrace_training.recipe_tables import Training
 from emotrace_training.tables import Table
 from emotrace_training.telling import TrainingError
+from emotrace_training.watching import is_best, scores, stopped
 
 PREDICTED = 128  # turns in a batch that is only predicted
-WATCHED = {"accuracy": accuracy, "uar": uar, "f1_macro": f1_macro, "f1_weighted": f1_weighted}
 
 
 class LossNotFinite(TrainingError):
@@ -196,46 +196,6 @@ def _mixed(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
-def optimiser_of(learner: Learner, recipe: Optimiser) -> torch.optim.Optimizer:
-    """Over all parameters that are to be trained; tuned encoders have their own rate."""
-    groups = [
-        {"params": [p for p in module.parameters() if p.requires_grad], "lr": rate}
-        for module, rate in (
-            (learner.fusion, recipe.rate),
-            (learner.encoders, recipe.encoder_rate or recipe.rate),
-        )
-    ]
-    groups = [group for group in groups if group["params"]]
-    match recipe.name:
-        case "adam":
-            return torch.optim.Adam(
-                groups, recipe.rate, recipe.betas, recipe.eps, weight_decay=recipe.decay
-            )
-        case "adamw":
-            return torch.optim.AdamW(
-                groups, recipe.rate, recipe.betas, recipe.eps, weight_decay=recipe.decay
-            )
-        case "sgd":
-            return torch.optim.SGD(
-                groups, recipe.rate, momentum=recipe.momentum, weight_decay=recipe.decay
-            )
-
-
-def rate_at(step: int, steps: int, schedule: Schedule) -> float:
-    """What the learning rate is multiplied by at a step."""
-    warm = round(schedule.warmup * steps)
-    if step < warm:
-        return (step + 1) / warm
-    share = (step - warm) / max(1, steps - warm)
-    match schedule.name:
-        case "constant":
-            return 1.0
-        case "linear":
-            return max(0.0, 1.0 - share)
-        case "cosine":
-            return 0.5 * (1.0 + math.cos(math.pi * min(1.0, share)))
-
-
 def class_weights(job: Job) -> Tensor:
     """[class]: N / (classes * N_c), or 1."""
     if job.training.class_weights == "none":
@@ -269,41 +229,3 @@ def hidden(
     nothing = ~(keep[:, 0] & job.table.present[turns]).any(axis=1)
     keep[nothing, 0] = True
     return keep
-
-
-def scores(logits: FloatArray, labels: NDArray[np.int64], classes: int) -> dict[str, float]:
-    """The watched metrics and the mean loss."""
-    matrix = confusion(labels, logits.argmax(axis=1), classes)
-    loss = F.cross_entropy(torch.from_numpy(logits), torch.from_numpy(labels))
-    return {**{name: metric(matrix) for name, metric in WATCHED.items()}, "loss": float(loss)}
-
-
-def watched(epoch: Mapping[str, Any], recipe: Training) -> float:
-    """What is maximised."""
-    value = float(epoch["valid"][recipe.early_stop.watch])
-    return -value if recipe.early_stop.watch == "loss" else value
-
-
-def is_best(history: Sequence[Mapping[str, Any]], recipe: Training) -> bool:
-    """Whether the newest epoch is the one to keep so far; of equals the first."""
-    if recipe.keep == "last":
-        return True
-    values = [watched(epoch, recipe) for epoch in history]
-    return len(values) == 1 or values[-1] > max(values[:-1])
-
-
-def kept(history: Sequence[Mapping[str, Any]], recipe: Training) -> int:
-    """The number of the kept epoch, from 1."""
-    if recipe.keep == "last":
-        return len(history)
-    values = [watched(epoch, recipe) for epoch in history]
-    return values.index(max(values)) + 1
-
-
-def stopped(history: Sequence[Mapping[str, Any]], recipe: Training) -> bool:
-    """Whether patience is at its end."""
-    patience = recipe.early_stop.patience
-    if patience is None or not history or "valid" not in history[-1]:
-        return False
-    values = [watched(epoch, recipe) for epoch in history]
-    return len(values) - 1 - values.index(max(values)) >= patience

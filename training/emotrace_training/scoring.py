@@ -31,7 +31,7 @@ from emotrace_training.metrics import (
     per_class,
     uar,
 )
-from emotrace_training.recipe import Decoder, Recipe
+from emotrace_training.recipe_tables import Decoder, Recipe
 from emotrace_training.run_folder import PREDICTIONS, RunUnusable, Trained, Variant
 from emotrace_training.windows import EMPTY
 
