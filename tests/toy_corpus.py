@@ -88,7 +88,7 @@ heads = 2
 share = "modality"
 missing = "mask"
 [training]
-epochs = 4
+epochs = 3
 batch = 8
 optimiser = {{ name = "adam", rate = 0.02 }}
 """
