@@ -27,7 +27,7 @@ from emotrace_models.layers.grouped import (
     product,
     stacked,
 )
-from emotrace_models.layers.mlstm import MLSTMBlock, MLSTMCell, MLSTMLayer, log_weights, read_out
+from emotrace_models.layers.mlstm import MLSTMBlock, MLSTMCell, MLSTMLayer, attention, log_weights
 from emotrace_models.layers.slstm import (
     GATES,
     CellState,
@@ -48,8 +48,13 @@ def pick(x: Tensor, place: Tensor, axis: int) -> Tensor:
 
 
 def features_first(x: Tensor) -> Tensor:
-    """[group, item, step, width] -> [group, width, row], a view."""
-    return x.flatten(1, 2).transpose(1, 2)
+    """[group, item, step, width] -> [group, width, row]."""
+    return x.flatten(1, 2).transpose(1, 2).contiguous()  # a view would slow the products down
+
+
+def at_step(x: Tensor, last: Tensor) -> Tensor:
+    """[group, item, step, width] -> [group, item, 1, width]."""
+    return pick(x, last[..., None, None], 2)
 
 
 class GroupedMLSTMCell(nn.Module):
@@ -60,27 +65,19 @@ class GroupedMLSTMCell(nn.Module):
         self.fgate = GroupedLinear([cell.fgate for cell in cells])
         self.outnorm = GroupedHeadNorm([cell.outnorm for cell in cells])
 
-    def forward(
-        self,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        onto: Tensor,
-        last: Tensor | None,
-        groups: Groups,
+    def attention(
+        self, q: Tensor, k: Tensor, v: Tensor, last: Tensor | None, groups: Groups
     ) -> Tensor:
-        """[group, feature, item, step] each -> the same shape, of step `last` alone if given;
-        `onto`, which has the result's shape, is added."""
+        """[group, feature, item, step] each -> [group, item, head, step, step], of step `last`
+        alone if given."""
         i, f = (self._gate(gate, (q, k, v), groups) for gate in (self.igate, self.fgate))
-        weights = log_weights(i, f)  # [group, item, head, step, step]
+        weights = log_weights(i, f)
         if last is not None:
             weights = pick(weights, last[..., None, None, None], -2)
             q = pick(q, last[:, None, :, None], -1)
-        h = read_out(self._heads(q), self._heads(k), self._heads(v), weights)
-        out: Tensor = self.outnorm(h, groups, onto)
-        return out
+        return attention(self.heads_of(q), self.heads_of(k), weights)
 
-    def _heads(self, x: Tensor) -> Tensor:
+    def heads_of(self, x: Tensor) -> Tensor:
         """[group, feature, item, step] -> [group, item, head, step, size]."""
         return torch.unflatten(x, 1, (self.heads, -1)).permute(0, 3, 1, 4, 2)
 
@@ -110,17 +107,26 @@ class GroupedMLSTMLayer(nn.Module):
         """[group, item, step, width] -> the same shape, of step `last` alone if given."""
         count, items, steps, _ = x.shape
         enter, leave = of(self.proj_up.weight, groups).chunk(2, dim=1)
-        # In this order p is still in the processor's cache when it is used.
-        z = product(leave, features_first(x if last is None else pick(x, last[..., None, None], 2)))
-        p = product(enter, features_first(x)).view(count, -1, items, steps)
+        rows = features_first(x)
+        z = product(leave, rows if last is None else features_first(at_step(x, last)))
+        p = product(enter, rows).view(count, -1, items, steps)
         c = functional.silu(self.conv1d(p, groups), inplace=True)
-        q, k, v = self.q_proj(c, groups), self.k_proj(c, groups), self.v_proj(p, groups)
-        skipped = of(self.learnable_skip, groups)[..., None, None] * (
-            c if last is None else pick(c, last[:, None, :, None], -1)
-        )
-        h = self.mlstm_cell(q, k, v, skipped, last, groups)
+        # What has been used goes at once: the next tensor then gets its place, which is still in
+        # the processor's cache. That is a tenth of the time.
+        v = self.v_proj(p, groups)
+        del p, rows
+        q, k = self.q_proj(c, groups), self.k_proj(c, groups)
+        attended = self.mlstm_cell.attention(q, k, v, last, groups)
+        del q, k
+        h = attended @ self.mlstm_cell.heads_of(v)
+        del v
+        if last is not None:
+            c = pick(c, last[:, None, :, None], -1)
+        c = of(self.learnable_skip, groups)[..., None, None] * c
+        h = self.mlstm_cell.outnorm(h, groups, c).flatten(2)
+        del c
         gate = functional.silu(z, inplace=True)
-        out: Tensor = self.proj_down(gate.mul_(h.flatten(2)), groups)
+        out: Tensor = self.proj_down(gate.mul_(h), groups)
         return torch.unflatten(out.transpose(1, 2), 1, (items, -1))
 
 
@@ -132,7 +138,7 @@ class GroupedMLSTMBlock(nn.Module):
 
     def forward(self, x: Tensor, last: Tensor | None, groups: Groups) -> Tensor:
         y: Tensor = self.xlstm(self.xlstm_norm(x, groups), last, groups)
-        return (x if last is None else pick(x, last[..., None, None], 2)) + y
+        return (x if last is None else at_step(x, last)) + y
 
 
 class GroupedSLSTMCell(nn.Module):
@@ -212,7 +218,7 @@ class GroupedSLSTMBlock(nn.Module):
 
     def forward(self, x: Tensor, last: Tensor | None, groups: Groups) -> Tensor:
         y: Tensor = self.xlstm(self.xlstm_norm(x, groups), last, groups)
-        y = (x if last is None else pick(x, last[..., None, None], 2)) + y
+        y = (x if last is None else at_step(x, last)) + y
         out: Tensor = y + self.ffn(self.ffn_norm(y, groups), groups)
         return out
 

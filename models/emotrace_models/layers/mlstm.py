@@ -56,23 +56,23 @@ def log_weights(i: Tensor, f: Tensor) -> Tensor:
     return weights.masked_fill(future, -math.inf)
 
 
-def read_out(q: Tensor, k: Tensor, v: Tensor, weights: Tensor) -> Tensor:
-    """q [..., step t, size], k and v [..., step s, size], weights L [..., step t, step s] -> h
-    [..., step t, size].
+def attention(q: Tensor, k: Tensor, weights: Tensor) -> Tensor:
+    """q [..., step t, size], k [..., step s, size], weights L [..., step t, step s] -> how h_t is
+    made of the values, h = attention V  [..., step t, step s].
 
     M_t = max_s L[t,s],  A = (Q K^T) * exp(L - M) / sqrt(size),
-    h_t = sum_s A[t,s] v_s / (max(|sum_s A[t,s]|, exp(-M_t)) + 1e-6).
+    attention[t,s] = A[t,s] / (max(|sum_s A[t,s]|, exp(-M_t)) + 1e-6).
     """
     largest = weights.amax(-1, keepdim=True)  # M
     scaled = (weights - largest).exp() / math.sqrt(k.shape[-1])
     scores = q @ k.transpose(-2, -1) * scaled  # A
     floor = torch.maximum(scores.sum(-1, keepdim=True).abs(), (-largest).exp())
-    return scores / (floor + EPSILON) @ v
+    return scores / (floor + EPSILON)
 
 
 def parallel_cell(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor) -> Tensor:
     """All steps at once; q, k, v [..., step, size], gates before activation i, f [..., step]."""
-    return read_out(q, k, v, log_weights(i, f))
+    return attention(q, k, log_weights(i, f)) @ v
 
 
 def recurrent_cell(
