@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -264,3 +266,19 @@ def test_rates() -> None:
     assert [rate_at(step, 10, warm) for step in (0, 1, 2, 6, 9)] == [0.5, 1.0, 1.0, 0.5, 0.125]
     assert rate_at(5, 10, Schedule(name="cosine")) == pytest.approx(0.5)
     assert rate_at(9, 10, Schedule()) == 1.0
+
+
+@pytest.mark.long
+def test_two_processes_share_each_batch(toy: Toy, recipe: str, tmp_path: Path) -> None:
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "-m",
+        "emotrace_training", "fit", recipe, "--cpu", "--manifest", str(toy.manifest), "--out",
+        str(tmp_path / "run"), "--cache", str(tmp_path / "cache"),
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=250, check=False)
+    assert done.returncode == 0, done.stderr
+    table = np.load(tmp_path / "run/main/own/seed-0/predictions.npz")
+    assert np.isfinite(table["logits"]).all()
+    assert table["part"].tolist() == ["valid"] * 12 + ["test"] * 12
+    history = report(tmp_path / "run/main/own/seed-0")["history"]
+    assert history[-1]["loss"] < history[0]["loss"]
