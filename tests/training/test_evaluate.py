@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -16,8 +16,9 @@ from toy_corpus import Toy, gated_recipe, toy_corpus
 from emotrace_models.decoding import DecoderConfig, decode_dialogue, estimate_p0, log_softmax
 from emotrace_training import compare, evaluate
 from emotrace_training.fit import fit_variant
-from emotrace_training.metrics import accuracy, confusion, uar
-from emotrace_training.recipe import read_recipe
+from emotrace_training.manifests import write_manifest
+from emotrace_training.metrics import accuracy, confusion, f1_weighted, uar
+from emotrace_training.recipe import RecipeError, read_recipe
 from emotrace_training.run_folder import RunUnusable, read_run
 from emotrace_training.scoring import METRICS, decoded, read_predictions, score
 
@@ -177,3 +178,39 @@ def test_ours_stands_beside_theirs_with_protocol_and_traps(run: Run, invoke) -> 
 )  # fmt: skip
 def test_splits_in_words(split: dict[str, object], words: str) -> None:
     assert compare.described(split) == words
+
+
+def test_each_class_by_itself(tmp_path: Path, invoke) -> None:
+    toy = toy_corpus(tmp_path)
+    records = [
+        replace(r, scores={r.emotion: 2.0, "happiness": 0.5, "sadness": 0.0})
+        if r.emotion == "anger"
+        else r
+        for r in toy.records
+    ]
+    write_manifest(tmp_path / "several.jsonl", records)
+    recipe = gated_recipe(tmp_path, f'file = "{toy.vectors}"')
+    (one,) = read_recipe(recipe, (), ["training.loss=binary", "training.epochs=6"])
+    fit_variant(
+        one, tmp_path / "several.jsonl", tmp_path / "run/main", tmp_path, None, None,
+        Accelerator(cpu=True), False,
+    )  # fmt: skip
+    (variant,) = read_run(tmp_path / "run")
+    test = read_predictions(variant.trained[0], "test")
+    assert test.presence is not None
+    angry = test.label == 0
+    assert test.presence[angry].tolist() == [[1, 1, 0, 0]] * angry.sum()
+    assert (test.presence[~angry].sum(axis=1) == 1).all()
+    found = score(variant).report["each_class"]
+    guessed = test.logits > 0
+    assert found["anger"]["binary_acc"] == pytest.approx((guessed[:, 0] == angry).mean())
+    matrix = confusion(angry.astype(int), guessed[:, 0].astype(int), 2)
+    assert found["anger"]["binary_f1"] == pytest.approx(f1_weighted(matrix))
+    history = variant.trained[0].report()["history"]
+    assert history[-1]["valid"]["loss"] < history[0]["valid"]["loss"]
+    assert "there or not" in (
+        invoke(evaluate.command, tmp_path / "run")
+        and (tmp_path / "run/evaluation/report.html").read_text()
+    )
+    with pytest.raises(RecipeError, match="goes without class_weights"):
+        read_recipe(recipe, (), ["training.loss=binary", "training.class_weights=balanced"])

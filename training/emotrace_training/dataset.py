@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emotrace_models.labels import LabelSet
+from emotrace_models.types import FloatArray
 from emotrace_training.manifests import ManifestError, Record, read_manifest
 from emotrace_training.recipe import Recipe, RecipeError
 from emotrace_training.splits import NONE, PARTS, Fold, SplitError, folds
@@ -46,6 +47,18 @@ class Dataset:
                 last = name
             found[-1].append(index)
         return found
+
+
+def presence(records: Sequence[Record], label_set: LabelSet) -> FloatArray:
+    """[record, class]: 1 where a record has a score above 0 of a class; where it has no scores at
+    all, its emotion's class."""
+    found = np.zeros((len(records), len(label_set.names)), dtype=np.float32)
+    for row, record in zip(found, records, strict=True):
+        emotions = [name for name, score in record.scores.items() if score > 0]
+        for emotion in emotions if record.scores else [record.emotion]:
+            if (name := label_set.project(emotion)) is not None:
+                row[label_set.index(name)] = 1.0
+    return found
 
 
 def load_dataset(recipe: Recipe, manifest: Path) -> Dataset:

@@ -63,6 +63,11 @@ def build_bundle(
     if fold is None:
         raise RunUnusable(f"{manifest}: gives no fold {trained.fold}; use the manifest of the run")
     prepared = Preparer(recipe, dataset, cache).prepare(fold)
+    if recipe.training.loss == "binary":
+        raise NotServable(
+            f"{variant.folder}: trained with loss binary, so its classes do not exclude one "
+            "another, as the service's do; train with cross_entropy"
+        )
     if files := [stream for stream, encoder in prepared.encoders.items() if encoder is None]:
         raise NotServable(
             f"{variant.folder}: stream {', '.join(files)} comes from a file of vectors, which the "

@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from emotrace_models.encoders.base import NetworkEncoder
 from emotrace_training.checkpoints import STATE, check_made_by
-from emotrace_training.dataset import Dataset, load_dataset
+from emotrace_training.dataset import Dataset, load_dataset, presence
 from emotrace_training.extract import (
     CACHE,
     report_of,
@@ -110,6 +110,9 @@ def fit_one(
         seed=seed,
         folder=folder,
         made_by=made_by,
+        presence=presence(dataset.records, dataset.label_set)
+        if recipe.training.loss == "binary"
+        else None,
     )
     began = time.monotonic()
     with tqdm(
@@ -195,6 +198,8 @@ def _made_by(
         for part, turns in parts.items()
     }
     training = recipe.training.model_dump(mode="json", exclude={"seeds"})
+    if recipe.training.loss == "cross_entropy":
+        del training["loss"]  # runs from before there was another one remain valid
     return {
         "architecture": {
             "model": recipe.model.name,
@@ -236,6 +241,11 @@ def _predictions(
         "speaker": np.array([record.speaker for record in records]),
         "label": labels,
         "logits": predict(prepared, table, both, accelerator),
+        **(
+            {"presence": presence(records, dataset.label_set)}
+            if recipe.training.loss == "binary"
+            else {}
+        ),
     }
 
 

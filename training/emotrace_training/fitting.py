@@ -50,7 +50,8 @@ class Progress:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Job:
-    """One model to train. train, valid: turns of the table; modalities: of its streams, by name."""
+    """One model to train. train, valid: turns of the table; modalities: of its streams, by name;
+    presence [turn, class]: 1 for each class that a turn has, None where it has one."""
 
     table: Table
     train: NDArray[np.int64]
@@ -61,6 +62,7 @@ class Job:
     seed: int
     folder: Path
     made_by: Mapping[str, Any]
+    presence: FloatArray | None = None
 
 
 def train(
@@ -92,7 +94,8 @@ def train(
         found: dict[str, Any] = {"loss": loss}
         if len(job.valid):
             logits = predict(wrapped, job.table, job.valid, accelerator)
-            found["valid"] = scores(logits, job.table.windows.labels[job.valid], job.classes)
+            own = None if job.presence is None else job.presence[job.valid]
+            found["valid"] = scores(logits, job.table.windows.labels[job.valid], job.classes, own)
         history.append(found)
         if is_best(history, recipe):
             best = {name: t.detach().cpu().clone() for name, t in learner.state_dict().items()}
@@ -143,11 +146,8 @@ def _epoch(
             batch = batch.to(accelerator.device)
             last = number == len(pieces) - 1
             with contextlib.nullcontext() if last else accelerator.no_sync(learner):
-                logits = learner(batch)
-                losses = F.cross_entropy(
-                    logits, batch.labels, reduction="none", label_smoothing=recipe.label_smoothing
-                )
-                loss = (losses * weights[batch.labels]).sum() / len(own)
+                losses = losses_of(learner(batch), batch.labels, turns[piece], weights, job)
+                loss = losses.sum() / len(own)
                 value = float(loss.detach())
                 if not math.isfinite(value):
                     raise LossNotFinite(
@@ -162,6 +162,19 @@ def _epoch(
         optimiser.zero_grad()
         schedule.step()
     return total / len(order)
+
+
+def losses_of(
+    logits: Tensor, labels: Tensor, turns: NDArray[np.int64], weights: Tensor, job: Job
+) -> Tensor:
+    """[turn]: cross-entropy by class weight, or the mean over the classes' own entropies."""
+    if job.presence is None:
+        losses = F.cross_entropy(
+            logits, labels, reduction="none", label_smoothing=job.training.label_smoothing
+        )
+        return losses * weights[labels]
+    presence = torch.from_numpy(job.presence[turns]).to(logits.device)
+    return F.binary_cross_entropy_with_logits(logits, presence, reduction="none").mean(dim=1)
 
 
 @torch.inference_mode()

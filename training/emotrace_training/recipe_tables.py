@@ -138,13 +138,16 @@ class EarlyStop(_Table):
 
 
 class Training(_Table):
-    """batch: turns between two steps of the optimiser, in pieces of batch / accumulate.
+    """loss: `cross_entropy`, one class a turn; `binary`, each class by itself is there or not: a
+    record's classes are those with a score above 0.
+    batch: turns between two steps of the optimiser, in pieces of batch / accumulate.
     clip: largest norm of the gradient. hide: share of items in which a stream or modality is
     hidden, `context` all of the context, `gap` each single entry of it.
     precision: of the arithmetic on a GPU. keep: the epoch whose weights are kept.
     """
 
     seeds: tuple[int, ...] = (0,)
+    loss: Literal["cross_entropy", "binary"] = "cross_entropy"
     epochs: Positive = 30
     batch: Positive = 32
     accumulate: Positive = 1
@@ -164,6 +167,12 @@ class Training(_Table):
         if not seeds or len(set(seeds)) < len(seeds):
             raise ValueError(f"seeds must be there, each once: {list(seeds)}")
         return seeds
+
+    @model_validator(mode="after")
+    def _each_class_by_itself(self) -> Self:
+        if self.loss == "binary" and (self.class_weights != "none" or self.label_smoothing):
+            raise ValueError("loss binary goes without class_weights and label_smoothing")
+        return self
 
 
 class Decoder(_Table):

@@ -88,6 +88,10 @@ def _variant(name: str, report: Mapping[str, Any], out: Path) -> list[str]:
                 [[c, *(_number(v, k) for k, v in values.items())] for c, values in table.items()],
             )
         )
+    if "each_class" in report:
+        rows = [[c, *map(_share, values.values())] for c, values in report["each_class"].items()]
+        header = ["class", "binary_acc", "binary_f1"]
+        parts.append(_table("Each class by itself, there or not", header, rows))
     if len(report["folds"]) > 1:
         columns = list(next(iter(report["folds"].values())))
         rows = [[f, *map(_share, values.values())] for f, values in report["folds"].items()]

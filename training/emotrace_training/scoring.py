@@ -47,12 +47,16 @@ MODEL, DECODED = "model", "model + decoder"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Predictions:
-    """One part of a fold, turn by turn in dialogue order. label: EMPTY for context only."""
+    """One part of a fold, turn by turn in dialogue order. label: EMPTY for context only.
+
+    presence [turn, class]: which classes a turn has, None where it has one.
+    """
 
     dialogue: NDArray[np.str_]
     speaker: NDArray[np.str_]
     label: NDArray[np.int64]
     logits: FloatArray
+    presence: FloatArray | None = None
 
     @property
     def measured(self) -> NDArray[np.bool_]:
@@ -67,7 +71,11 @@ def read_predictions(trained: Trained, part: str) -> Predictions:
             own = table["part"] == part
             names = np.char.add(np.char.add(table["corpus"], ":"), table["dialogue"])
             return Predictions(
-                names[own], table["speaker"][own], table["label"][own], table["logits"][own]
+                names[own],
+                table["speaker"][own],
+                table["label"][own],
+                table["logits"][own],
+                table["presence"][own] if "presence" in table else None,
             )
     except (OSError, ValueError, KeyError) as error:
         raise RunUnusable(f"{file}: {error}; fit with --restart") from error
@@ -115,6 +123,7 @@ def score(variant: Variant) -> Scored:
     rows: dict[str, dict[int, list[Counts]]] = {MODEL: {}}
     by_fold: dict[str, list[Counts]] = {}
     before, after, truths = [], [], []
+    each_class: dict[int, list[list[Counts]]] = {}
     configs = [_decoder_of(recipe, trained) for trained in variant.trained]
     missing = variant.missing()
     if recipe.decoder is not None and None in configs:
@@ -126,6 +135,10 @@ def score(variant: Variant) -> Scored:
         matrix = confusion(truth, test.logits[own].argmax(axis=1), len(names))
         rows[MODEL].setdefault(trained.seed, []).append(matrix)
         by_fold.setdefault(trained.fold, []).append(matrix)
+        if test.presence is not None:
+            each_class.setdefault(trained.seed, []).append(
+                by_class(test.presence[own], test.logits[own] > 0)
+            )
         before.append(softmax(test.logits[own], 1.0))
         truths.append(truth)
         if (temperature := validation_temperature(trained)) is not None:
@@ -157,6 +170,7 @@ def score(variant: Variant) -> Scored:
         "per_class": {
             row: _classes(list(found.values()), names) for row, found in matrices.items()
         },
+        **({"each_class": _each_class(each_class, names)} if each_class else {}),
         "confusion": total.tolist(),
         "tested": int(next(iter(matrices[MODEL].values())).sum()),
         "calibration": {
@@ -183,6 +197,28 @@ def score(variant: Variant) -> Scored:
     }
     joined = np.concatenate(after) if len(after) == len(before) else None
     return Scored(variant, report, total, posterior, joined, truth)
+
+
+def by_class(presence: FloatArray, guessed: NDArray[np.bool_]) -> list[Counts]:
+    """The two-class matrix of every class: there or not, against guessed or not [turn, class]."""
+    return [
+        confusion(there.astype(np.int64), found.astype(np.int64), 2)
+        for there, found in zip(presence.T, guessed.T, strict=True)
+    ]
+
+
+def _each_class(
+    seeds: Mapping[int, Sequence[Sequence[Counts]]], names: Sequence[str]
+) -> dict[str, dict[str, float]]:
+    """Accuracy and weighted F1 of each class by itself, folds pooled, means over seeds."""
+    pooled_seeds = [np.sum(found, axis=0) for found in seeds.values()]  # [class, 2, 2] each
+    return {
+        name: {
+            "binary_acc": float(np.mean([accuracy(found[i]) for found in pooled_seeds])),
+            "binary_f1": float(np.mean([f1_weighted(found[i]) for found in pooled_seeds])),
+        }
+        for i, name in enumerate(names)
+    }
 
 
 def validation_temperature(trained: Trained) -> float | None:

@@ -17,10 +17,20 @@ from emotrace_training.recipe_tables import Training
 WATCHED = {"accuracy": accuracy, "uar": uar, "f1_macro": f1_macro, "f1_weighted": f1_weighted}
 
 
-def scores(logits: FloatArray, labels: NDArray[np.int64], classes: int) -> dict[str, float]:
-    """The watched metrics and the mean loss."""
+def scores(
+    logits: FloatArray,
+    labels: NDArray[np.int64],
+    classes: int,
+    presence: FloatArray | None = None,
+) -> dict[str, float]:
+    """The watched metrics of the strongest class, and the mean loss; presence [turn, class] where
+    each class is there or not."""
     matrix = confusion(labels, logits.argmax(axis=1), classes)
-    loss = F.cross_entropy(torch.from_numpy(logits), torch.from_numpy(labels))
+    given = torch.from_numpy(logits)
+    if presence is None:
+        loss = F.cross_entropy(given, torch.from_numpy(labels))
+    else:
+        loss = F.binary_cross_entropy_with_logits(given, torch.from_numpy(presence))
     return {**{name: metric(matrix) for name, metric in WATCHED.items()}, "loss": float(loss)}
 
 
