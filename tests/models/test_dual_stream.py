@@ -11,12 +11,8 @@ from torch import Tensor, nn
 
 from emotrace_models import registry
 from emotrace_models.fusion.base import Sequences
-from emotrace_models.fusion.dual_stream import (
-    DualStream,
-    DualStreamConfig,
-    EncoderA,
-    Fusion,
-)
+from emotrace_models.fusion.dual_stream import DualStream
+from emotrace_models.fusion.dual_stream_config import DualStreamConfig, EncoderA, Fusion
 from emotrace_models.layers.caf import (
     CAF,
     Aligned,
