@@ -24,11 +24,11 @@ from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
 from emotrace_models.encoders.compact_lexical import (
-    TOKENIZER,
     CompactLexical,
     CompactLexicalConfig,
 )
 from emotrace_models.encoders.prototypes import EMOTIONS, class_prototypes, prototype_index
+from emotrace_models.encoders.subwords import TOKENIZER
 from emotrace_models.labels import SCHEMES
 from emotrace_models.types import FloatArray
 from emotrace_training.dialogues import Split, TextDialogue

@@ -17,12 +17,12 @@ from torch.nn import functional as F
 
 from emotrace_models.encoders.compact_lexical import (
     PAD,
-    TOKENIZER,
     CompactLexical,
     CompactLexicalConfig,
     padded,
 )
 from emotrace_models.encoders.prototypes import EMOTIONS, class_prototypes, in_frame
+from emotrace_models.encoders.subwords import TOKENIZER
 from emotrace_training.losses import contrastive
 
 # What ends a step of fitting is told: steps done, steps in all.
