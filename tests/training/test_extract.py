@@ -16,11 +16,12 @@ from emotrace_models.encoders.mel_frames import MelFrames
 from emotrace_models.types import Utterance
 from emotrace_training import extract
 from emotrace_training.dataset import Dataset, load_dataset
-from emotrace_training.extract import ExtractionError, Extractor, stream_features
+from emotrace_training.extraction import ExtractionError, Extractor, stream_features
 from emotrace_training.feature_cache import CacheCorrupted, FeatureCache
 from emotrace_training.frame_sources import Film
 from emotrace_training.manifests import write_manifest
 from emotrace_training.recipe import Recipe, RecipeError, read_recipe
+from emotrace_training.stream_encoders import build_encoder
 
 MEL = 'encoder = "mel_frames"\nconfig = { longest = 70 }'
 SMALL = "{ width = 8, members = 1, channels = [4, 4, 4, 4], contour = 4, pooled = 8 }"
@@ -148,7 +149,7 @@ def test_what_an_encoder_refuses_is_named(toy: Toy, tmp_path: Path, monkeypatch)
 def test_speaker_state_goes_through_dialogues_in_order(toy: Toy, tmp_path: Path) -> None:
     source = f'encoder = "compact_acoustic"\nconfig = {SMALL}'
     found, dataset, recipe = made(tmp_path, source, toy.manifest, tmp_path / "cache")
-    encoder = extract.build_encoder(recipe, "acoustic", ())
+    encoder = build_encoder(recipe, "acoustic", ())
     assert isinstance(encoder, CompactAcoustic)
     extractor = Extractor(dataset.records, tmp_path, Film())
     dialogue = dataset.dialogues()[0]

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from toy_corpus import Toy, gated_recipe, toy_corpus
 
 from emotrace_models.layers.standardise import Standardise
-from emotrace_training import checkpoints, fit, fitting
+from emotrace_training import checkpoints, fit, fitting, one_model
 from emotrace_training.checkpoints import CheckpointMismatch
 from emotrace_training.dataset import load_dataset
 from emotrace_training.fit import fit_variant
@@ -106,7 +106,7 @@ def test_what_is_finished_is_not_done_again(
     fitted: Fit, recipe: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = (fitted(recipe) / "model.safetensors").stat().st_mtime_ns
-    monkeypatch.setattr(fit, "train", None)
+    monkeypatch.setattr(one_model, "train", None)
     assert (fitted(recipe) / "model.safetensors").stat().st_mtime_ns == before
 
 
@@ -280,5 +280,18 @@ def test_two_processes_share_each_batch(toy: Toy, recipe: str, tmp_path: Path) -
     table = np.load(tmp_path / "run/main/own/seed-0/predictions.npz")
     assert np.isfinite(table["logits"]).all()
     assert table["part"].tolist() == ["valid"] * 12 + ["test"] * 12
+    history = report(tmp_path / "run/main/own/seed-0")["history"]
+    assert history[-1]["loss"] < history[0]["loss"]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["no", "bf16", "fp16"])
+def test_a_gpu_learns_the_toy(
+    toy: Toy, invoke, recipe: str, tmp_path: Path, precision: str
+) -> None:
+    invoke(
+        fit.command, recipe, "--manifest", toy.manifest, "--out", tmp_path / "run", "--cache",
+        tmp_path / "cache", "--set", f"training.precision={precision}",
+    )  # fmt: skip
     history = report(tmp_path / "run/main/own/seed-0")["history"]
     assert history[-1]["loss"] < history[0]["loss"]

@@ -27,9 +27,9 @@ from emotrace_training.calibrate import fit_temperature
 from emotrace_training.checkpoints import CheckpointMismatch
 from emotrace_training.dataset import Dataset, load_dataset
 from emotrace_training.extract import CACHE
-from emotrace_training.fit import tuned_encoders
 from emotrace_training.fitting import predict
 from emotrace_training.learner import Learner, build_fusion
+from emotrace_training.one_model import tuned_encoders
 from emotrace_training.preparing import Prepared, Preparer, usable
 from emotrace_training.recipe import Recipe
 from emotrace_training.run_card import write_run_card

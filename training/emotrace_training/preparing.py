@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from emotrace_models.decoding import estimate_p0
 from emotrace_models.encoders import Encoder
 from emotrace_training.dataset import Dataset
-from emotrace_training.extract import Extracted, Extractor, Fault, extractor_of, stream_features
+from emotrace_training.extraction import Extracted, Extractor, Fault, extractor_of, stream_features
 from emotrace_training.learner import build_fusion, check_widths
 from emotrace_training.recipe import Recipe
 from emotrace_training.splits import Fold
