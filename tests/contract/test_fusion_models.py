@@ -28,6 +28,7 @@ CLASSES, BATCH = 4, 5
 # Parameters as published, of the model of these settings.
 PUBLISHED: Mapping[str, tuple[Mapping[str, Any], int]] = {
     "gated_xlstm": ({"modalities": BOTH, "classes": 4}, 155_511_055),
+    "gban": ({"classes": 4}, 1_329_252),
 }
 
 

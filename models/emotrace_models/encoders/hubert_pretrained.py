@@ -95,8 +95,9 @@ def _normalises(source: str | Path) -> bool:
 
 
 def _weights(source: str | Path, config: Any, learnt: bool) -> Weights:
+    kind: Any = _KINDS[config.model_type][learnt]
     try:
-        model, found = _KINDS[config.model_type][learnt].from_pretrained(
+        model, found = kind.from_pretrained(
             str(source),
             config=config,
             dtype=torch.float32,
