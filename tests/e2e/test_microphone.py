@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -97,13 +98,15 @@ def test_the_microphone_gives_the_utterances_of_the_file(
     assert listening.stdout is not None
     heard: list[Event] = [decode_event(listening.stdout.readline())]
     assert heard[0].type == "session.started"
-    subprocess.run(
-        ["paplay", "--device=room", str(shipped.AUDIO)], env=microphone, check=True, timeout=120
-    )
-    listening.send_signal(signal.SIGINT)
-    rest, faults = listening.communicate(timeout=60)
+    with ThreadPoolExecutor(1) as reader:  # a full pipe would hold the client up
+        rest = reader.submit(listening.communicate, timeout=120)
+        subprocess.run(
+            ["paplay", "--device=room", str(shipped.AUDIO)], env=microphone, check=True, timeout=60
+        )
+        listening.send_signal(signal.SIGINT)
+        lines, faults = rest.result()
     assert (listening.returncode, faults) == (0, "")
-    heard += [decode_event(line) for line in rest.splitlines()]
+    heard += [decode_event(line) for line in lines.splitlines()]
     read = subprocess.run(
         emotrace("stream", str(shipped.AUDIO), "--fast", *shape),
         capture_output=True,
