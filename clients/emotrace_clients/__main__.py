@@ -102,11 +102,12 @@ def demo(
     url: Url = DEFAULT_URL,
     fast: Fast = False,
     interim: Interim = True,
+    bundle: BundleName = "",
     json: Json = False,
 ) -> None:
     """Streams the demo: two synthetic voices, 30 seconds, their words sent along."""
     _checked(await_ready, url, time.sleep)
-    choices = Choices(url, shipped.speakers(), interim=interim, json=json)
+    choices = Choices(url, shipped.speakers(), interim=interim, bundle=bundle or None, json=json)
     _run(play(choices, [shipped.AUDIO], fast=fast, turns=read_turns(shipped.TURNS)))
 
 

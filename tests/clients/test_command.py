@@ -115,9 +115,10 @@ def test_the_demo_sends_its_words(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(command, "play", play)
     monkeypatch.setattr(command, "await_ready", lambda url, sleep: None)
-    assert run("demo").exit_code == 0
+    assert run("demo", "--bundle", "mine").exit_code == 0
     ((choices, paths, options),) = calls
     assert choices.speakers == shipped.speakers()
+    assert choices.bundle == "mine"
     assert paths == [shipped.AUDIO]
     assert len(options["turns"]) == 10
 

@@ -13,7 +13,8 @@ from emotrace_models.bundle import Bundle
 from emotrace_models.predictor import Predictor
 from emotrace_models.types import Modality, Transcript, Utterance
 from emotrace_training import export
-from emotrace_training.export import NotServable, requires
+from emotrace_training.dataset import Dataset
+from emotrace_training.export import UNKNOWN_LICENCE, NotServable, licences_of, requires
 from emotrace_training.fit import fit_variant
 from emotrace_training.manifests import read_sound
 from emotrace_training.recipe import read_recipe
@@ -94,6 +95,12 @@ def test_the_card_has_figures_licence_and_limits(toy: Toy, invoke, tmp_path: Pat
     for words in ("2024/1689", "must not be used", "lmf", "not a corpus", "uar 0.5000", "tuned"):
         assert words in bundle.card
     assert str(tmp_path) not in bundle.card
+
+
+def test_faces_without_a_licence_are_told() -> None:
+    (recipe,) = read_recipe("shared/tucker-composed-faces", ("both",), ())
+    nobody = Dataset([], np.zeros(0, np.int64), recipe.data.label_set, [], {})
+    assert licences_of(recipe, nobody)["faces of FER2013"] == {UNKNOWN_LICENCE}
 
 
 def test_what_was_hidden_is_not_required(toy: Toy, invoke, tmp_path: Path) -> None:

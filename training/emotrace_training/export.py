@@ -176,6 +176,8 @@ def licences_of(recipe: Recipe, dataset: Dataset) -> dict[str, set[str]]:
         found.setdefault(record.corpus, set()).update(
             (record.licence or UNKNOWN_LICENCE).split(" AND ")
         )
+    if recipe.data.faces is not None:  # drawn from FER2013, which states no licence
+        found["faces of FER2013"] = {UNKNOWN_LICENCE}
     for stream in recipe.streams.values():
         if stream.bundle is not None:
             bundle = Bundle.load(bundle_path(stream.bundle))
