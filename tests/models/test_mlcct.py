@@ -13,7 +13,8 @@ from torch import Tensor
 
 from emotrace_models.fusion.base import Inputs, Sequences
 from emotrace_models.fusion.mlcct import MLCCT, MLCCTConfig
-from emotrace_models.layers.cross_modal import Attention, FeatureAttention, masked_softmax
+from emotrace_models.layers.cross_modal import Attention, FeatureAttention
+from emotrace_models.layers.masking import masked_softmax
 from emotrace_models.types import Modality
 
 SMALL = MLCCT.small_config(3)

@@ -43,9 +43,9 @@ class Encoder(nn.Module):
         return self.modality.value
 
     @classmethod
+    @abstractmethod
     def small(cls) -> tuple[Any, Mapping[str, bytes]]:
         """The smallest useful config and assets, for the contract tests and toy bundles."""
-        raise NotImplementedError(f"{cls.__name__} has no small form")
 
     @abstractmethod
     def start(self) -> SpeakerState:

@@ -27,6 +27,7 @@ from emotrace_models.encoders.subwords import (
     roberta_tokenizer,
     words_said,
 )
+from emotrace_models.layers.masking import real_steps
 from emotrace_models.registry import register
 from emotrace_models.types import Modality, Utterance
 
@@ -153,7 +154,7 @@ class ClapText(NetworkEncoder):
 
     def forward(self, fronts: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """fronts [item, token] ids -> features [item, step, width] and steps [item]."""
-        real = torch.arange(fronts.shape[1], device=fronts.device) < lengths[:, None]
+        real = real_steps(fronts.shape[1], lengths)
         read = self.tower.text_model(
             input_ids=fronts.masked_fill(~real, PAD), attention_mask=real.long()
         )

@@ -25,6 +25,7 @@ from emotrace_models.encoders.pictures import (
     scaled,
     spread,
 )
+from emotrace_models.layers.masking import real_steps
 from emotrace_models.layers.resnet import ResNet, ResNetConfig, Stem, config_of, torchvision_names
 from emotrace_models.registry import register
 from emotrace_models.types import SAMPLE_RATE, Frame, Modality, Utterance
@@ -156,7 +157,7 @@ class ResNetFrames(NetworkEncoder):
 
     def forward(self, fronts: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """fronts [item, frame, size, size, colour] uint8 -> [item, frame, width]."""
-        real = torch.arange(fronts.shape[1], device=fronts.device) < lengths[:, None]
+        real = real_steps(fronts.shape[1], lengths)
         pictures = fronts[real]
         # A picture that stands still is computed once: live, most of the frames are repeats.
         changed = torch.ones(len(pictures), dtype=torch.bool, device=fronts.device)

@@ -25,6 +25,7 @@ from torch.nn import functional as F
 from emotrace_models.encoders.base import NetworkEncoder
 from emotrace_models.encoders.mel import MelConfig, mel_power
 from emotrace_models.encoders.tera_checkpoint import read_s3prl
+from emotrace_models.layers.masking import real_steps
 from emotrace_models.registry import register
 from emotrace_models.types import FloatArray, Modality, Utterance
 
@@ -175,7 +176,7 @@ class Tera(NetworkEncoder):
 
     def contextualise(self, fronts: Tensor, lengths: Tensor) -> Tensor:
         """The last layer's output a frame: [item, frame, width], zero where padded."""
-        mask = torch.arange(fronts.shape[1], device=fronts.device) < lengths[:, None]
+        mask = real_steps(fronts.shape[1], lengths)
         fronts = fronts.masked_fill(~mask[..., None], 0.0)
         x = self.project(fronts) + positions(fronts.shape[1], self.width).to(fronts)
         x = self.dropout(self.project_norm(x))

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from emotrace_models.context import UtteranceWindow, Window
+from emotrace_models.layers.masking import real_steps
 from emotrace_models.types import Modality
 
 
@@ -39,8 +40,7 @@ class Sequences:
 
     def mask(self) -> Tensor:
         """[batch, entry, step] bool: which steps are real."""
-        steps = torch.arange(self.values.shape[2], device=self.values.device)
-        return steps < self.lengths[..., None]
+        return real_steps(self.values.shape[2], self.lengths)
 
     def current(self) -> tuple[Tensor, Tensor]:
         """The current utterance: values [batch, step, width], zero where padded, and lengths

@@ -23,7 +23,8 @@ from emotrace_models.layers.caf import (
     Sum,
 )
 from emotrace_models.layers.dpcnn import DPCNN
-from emotrace_models.layers.stream_attention import StreamAttention, masked_mean
+from emotrace_models.layers.masking import masked_mean
+from emotrace_models.layers.stream_attention import StreamAttention
 from emotrace_models.layers.text_rcnn import ReleasedBiLSTM, TextRCNN
 from emotrace_models.registry import register
 from emotrace_models.types import Modality

@@ -20,9 +20,9 @@ from emotrace_models.layers.alignment import (
     PerceptronAlignment,
     Score,
     heaviest,
-    masked_mean,
 )
 from emotrace_models.layers.group_gate import GatedPair, padded_outer
+from emotrace_models.layers.masking import masked_mean, real_steps
 from emotrace_models.layers.packed_lstm import PackedLSTM
 from emotrace_models.layers.pooled_convolutions import SpeechConvolutions, TextConvolutions
 from emotrace_models.layers.standardise import Standardise
@@ -205,7 +205,7 @@ class GBAN(FusionModel):
     def _read(self, name: str, stream: Sequences) -> Reading:
         x, lengths = stream.current()
         if name in self.standardise:
-            real = torch.arange(x.shape[1], device=x.device) < lengths[:, None]
+            real = real_steps(x.shape[1], lengths)
             x = self.standardise[name](x).masked_fill(~real[..., None], 0.0)
         if not self.config.mask_padding:
             front = name == TEXT

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from emotrace_models.fusion.base import FusionModel, FusionOutput, Inputs, StreamSpec
 from emotrace_models.layers.circulant import Circulant, CirculantInteraction, Form
 from emotrace_models.layers.cross_modal import CrossModalLayer, FeatureBlock, SelfBlock
+from emotrace_models.layers.masking import masked_mean, real_steps
 from emotrace_models.layers.packed_lstm import PackedLSTM
 from emotrace_models.registry import register
 from emotrace_models.types import Modality
@@ -93,7 +94,7 @@ class LowLevel(nn.Module):
         """x [batch, step, inputs] -> steps [batch, step, width], zero beyond `lengths`, and the
         utterance [batch, width], zero where it has no steps."""
         steps, final = self.lstm(x, lengths.clamp(min=1))
-        real = torch.arange(x.shape[1], device=x.device) < lengths[:, None]
+        real = real_steps(x.shape[1], lengths)
         present = (lengths > 0)[:, None]
         return self.project(steps * real[..., None]), self.project(final * present)
 
@@ -151,7 +152,7 @@ class MLCCT(FusionModel):
             if name == Modality.ACOUSTIC:
                 values, lengths = self._bounded(values, lengths)
             low[name] = self.low[name](values, lengths)
-            masks[name] = torch.arange(values.shape[1], device=values.device) < lengths[:, None]
+            masks[name] = real_steps(values.shape[1], lengths)
             present.append(lengths > 0)
         there = torch.stack(present, dim=1)  # [batch, modality]
         explain: dict[str, Tensor] = {}
@@ -176,7 +177,7 @@ class MLCCT(FusionModel):
         fewer."""
         pool, most = self.config.audio_pool, self.config.audio_steps
         values, lengths = values[:, :most], lengths.clamp(max=most)
-        real = torch.arange(values.shape[1], device=values.device) < lengths[:, None]
+        real = real_steps(values.shape[1], lengths)
         values = F.pad(values * real[..., None], (0, 0, 0, -values.shape[1] % pool))
         groups = values.view(len(values), -1, pool, values.shape[2])
         first = torch.arange(groups.shape[1], device=values.device) * pool
@@ -207,7 +208,7 @@ class MLCCT(FusionModel):
         """Each step meets the other stream's mean; then MulT's layers and a mean over steps."""
         (p, _), (q, _) = low.values()
         mask_p, mask_q = masks.values()
-        mean_p, mean_q = _mean(p, mask_p)[:, None], _mean(q, mask_q)[:, None]
+        mean_p, mean_q = masked_mean(p, mask_p)[:, None], masked_mean(q, mask_q)[:, None]
         streams = self.interaction(p, q, mean_p, mean_q)
         low_a, low_s = (_placed(x) for x in streams)
         vectors = []
@@ -218,13 +219,8 @@ class MLCCT(FusionModel):
                 x, weights = layer(x, source, other)
                 maps.append(weights * own[:, None, :, None])
             explain[f"cross_attn_{letter}"] = torch.stack(maps, dim=1)
-            vectors.append(_mean(self.cross_norm[name](x), own))
+            vectors.append(masked_mean(self.cross_norm[name](x), own))
         return vectors
-
-
-def _mean(x: Tensor, mask: Tensor) -> Tensor:
-    """[batch, step, width] over the steps of `mask` -> [batch, width]; zero where it has none."""
-    return (x * mask[..., None]).sum(1) / mask.sum(1).clamp(min=1)[:, None]
 
 
 def _placed(x: Tensor) -> Tensor:

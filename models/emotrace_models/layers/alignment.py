@@ -12,6 +12,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from emotrace_models.layers.masking import masked_softmax
+
 Score = Literal["tanh_dot", "additive", "scaled_dot"]
 
 CHUNK = 16  # steps of the second sequence at a time: the additive form builds step x step x width
@@ -48,8 +50,8 @@ class Alignment(nn.Module):
                 scores = scores / math.sqrt(first.shape[-1])
             onto_second = onto_first = scores
         return (
-            masked_softmax(onto_second, first_mask),
-            masked_softmax(onto_first.transpose(1, 2), second_mask),
+            masked_softmax(onto_second, first_mask[:, None]),
+            masked_softmax(onto_first.transpose(1, 2), second_mask[:, None]),
         )
 
 
@@ -65,7 +67,7 @@ class PerceptronAlignment(nn.Module):
     def forward(self, first: Tensor, first_mask: Tensor, second: Tensor) -> Tensor:
         """Weights [batch, j, i]; see Alignment."""
         scores = additive_scores(self.first(first), self.second(second), self.scale.weight.T)
-        return masked_softmax(scores[..., 0], first_mask)
+        return masked_softmax(scores[..., 0], first_mask[:, None])
 
 
 def additive_scores(first: Tensor, second: Tensor, scales: Tensor) -> Tensor:
@@ -73,17 +75,6 @@ def additive_scores(first: Tensor, second: Tensor, scales: Tensor) -> Tensor:
     sum_d scales_dn tanh(first_id + second_jd)."""
     parts = torch.split(second, CHUNK, dim=1)
     return torch.cat([(first[:, None] + p[:, :, None]).tanh() @ scales for p in parts], dim=1)
-
-
-def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
-    """scores [batch, row, step] over the real steps of mask [batch, step]."""
-    return scores.masked_fill(~mask[:, None], -math.inf).softmax(-1)
-
-
-def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """values [batch, step, width] over the real steps of mask [batch, step]: [batch, width]."""
-    weights = mask / mask.sum(1, keepdim=True)
-    return (weights[:, None] @ values).squeeze(1)
 
 
 def heaviest(weights: Tensor, stride: int, reach: int) -> Tensor:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 
-import torch
 from torch import Tensor, nn
+
+from emotrace_models.layers.masking import masked_softmax
 
 
 class Attention(nn.Module):
@@ -117,10 +118,3 @@ def feed_forward(width: int, activation: nn.Module, dropout: float) -> nn.Sequen
         nn.Linear(4 * width, width),
         nn.Dropout(dropout),
     )
-
-
-def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
-    """Over the last axis, zero where `mask` (bool, broadcasts) is False, also in all of a row."""
-    # The smallest number and not -inf, whose gradient is not a number in a row of nothing else.
-    lowest = torch.finfo(scores.dtype).min
-    return scores.masked_fill(~mask, lowest).softmax(-1) * mask

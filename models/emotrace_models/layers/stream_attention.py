@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from emotrace_models.layers.masking import masked_mean
+
 
 class StreamAttention(nn.Module):
     """Each sequence asks the other, and the mean of what it then holds stands for it.
@@ -42,9 +44,3 @@ class StreamAttention(nn.Module):
         found, weights = self.ask[way](asking, asked, asked, key_padding_mask=hidden)
         out = self.norm[way](asking + found.where(seen, torch.zeros_like(found)))
         return masked_mean(out, own), weights.where(seen & own[..., None], 0.0)
-
-
-def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """[batch, step, width] and [batch, step] bool -> [batch, width]; zero where no step is real."""
-    total = values.masked_fill(~mask[..., None], 0.0).sum(1)
-    return total / mask.sum(1, keepdim=True).clamp_min(1)
