@@ -7,6 +7,8 @@ from typing import Any
 
 from transformers import AutoConfig, ClapAudioConfig, ClapConfig, ClapTextConfig
 
+from emotrace_models.encoders.pretrained import load_network
+
 
 def clap_configs(source: str | Path) -> tuple[ClapAudioConfig, ClapTextConfig]:
     """Of the two towers. Raises ValueError where `source` is no CLAP, OSError for no config."""
@@ -25,23 +27,12 @@ def clap_configs(source: str | Path) -> tuple[ClapAudioConfig, ClapTextConfig]:
 def clap_tower(kind: Any, source: str | Path, config: Any) -> Any:
     """The tower of class `kind` with the weights of `source`, from safetensors alone.
 
-    The library fills what it does not find with random numbers: that raises ValueError here.
-    Raises OSError where there are no safetensors.
+    Raises ValueError where it lacks some, OSError where there are no safetensors.
     """
     try:
-        tower, found = kind.from_pretrained(
-            str(source),
-            config=config,
-            use_safetensors=True,
-            ignore_mismatched_sizes=True,
-            output_loading_info=True,
-        )
+        return load_network(kind, source, config)
     except OSError as error:
         raise OSError(
             f"{error} Only safetensors are read; `emotrace-train convert-clap` makes them of "
             "laion-clap's 630k-audioset-best.pt"
         ) from error
-    wrong = sorted({*found["missing_keys"], *(str(key[0]) for key in found["mismatched_keys"])})
-    if wrong:
-        raise ValueError(f"{source} lacks {len(wrong)} weights of its config, first {wrong[0]}")
-    return tower

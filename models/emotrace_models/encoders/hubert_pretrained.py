@@ -17,6 +17,7 @@ from transformers import (
     Wav2Vec2Model,
 )
 
+from emotrace_models.encoders.pretrained import load_network
 from emotrace_models.types import SAMPLE_RATE
 
 Weights = tuple[dict[str, Tensor], Tensor | None]
@@ -97,20 +98,9 @@ def _normalises(source: str | Path) -> bool:
 def _weights(source: str | Path, config: Any, learnt: bool) -> Weights:
     kind: Any = _KINDS[config.model_type][learnt]
     try:
-        model, found = kind.from_pretrained(
-            str(source),
-            config=config,
-            dtype=torch.float32,
-            use_safetensors=True,
-            ignore_mismatched_sizes=True,
-            output_loading_info=True,
-        )
+        model = load_network(kind, source, config, dtype=torch.float32)
     except OSError as error:
         raise ValueError(f"no safetensors weights at {source}: {_cure()} ({error})") from error
-    # The library fills what it does not find, or not in this size, with random numbers.
-    wrong = sorted({*found["missing_keys"], *(str(key[0]) for key in found["mismatched_keys"])})
-    if wrong:
-        raise ValueError(f"{source} lacks {len(wrong)} weights of its config, first {wrong[0]}")
     if not learnt:
         return model.state_dict(), None
     return getattr(model, config.model_type).state_dict(), model.layer_weights.detach()

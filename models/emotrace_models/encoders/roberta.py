@@ -19,6 +19,7 @@ from transformers import AutoConfig, AutoTokenizer, RobertaModel
 from transformers import RobertaConfig as NetworkConfig
 
 from emotrace_models.encoders.base import NetworkEncoder
+from emotrace_models.encoders.pretrained import load_network
 from emotrace_models.encoders.subwords import (
     MARKS,
     PAD,
@@ -137,7 +138,9 @@ class Roberta(NetworkEncoder):
         config = RobertaConfig(**{**sizes, **settings})
         words = AutoTokenizer.from_pretrained(str(source))
         encoder = cls(config, {TOKENIZER: words.backend_tokenizer.to_str().encode()})
-        encoder.network = _network(source, config)
+        encoder.network = load_network(
+            RobertaModel, source, config.network(), add_pooling_layer=False
+        )
         return encoder.eval()
 
     def front(self, utterance: Utterance) -> NDArray[Any] | None:
@@ -157,23 +160,3 @@ class Roberta(NetworkEncoder):
         ).last_hidden_state
         inside = token[:-MARKS] < (lengths - MARKS)[:, None]
         return hidden[:, 1:-1].masked_fill(~inside[..., None], 0.0), lengths - MARKS
-
-
-def _network(source: str | Path, config: RobertaConfig) -> Any:
-    """With the weights of `source`, from safetensors alone.
-
-    The library fills what it does not find with random numbers: that raises ValueError here.
-    """
-    kind: Any = RobertaModel
-    network, found = kind.from_pretrained(
-        str(source),
-        config=config.network(),
-        add_pooling_layer=False,
-        use_safetensors=True,
-        ignore_mismatched_sizes=True,
-        output_loading_info=True,
-    )
-    wrong = sorted({*found["missing_keys"], *(str(key[0]) for key in found["mismatched_keys"])})
-    if wrong:
-        raise ValueError(f"{source} lacks {len(wrong)} weights of its config, first {wrong[0]}")
-    return network
