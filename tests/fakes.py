@@ -20,6 +20,7 @@ def toy_bundle(
     modalities: tuple[Modality, ...] = (Modality.ACOUSTIC, Modality.LEXICAL),
     seed: int = 1,
     name: str = "toy",
+    scheme: str = "common4",
 ) -> Path:
     """Write a toy bundle to folder `path` and return it. Same seed, same bundle."""
     torch.manual_seed(seed)
@@ -27,7 +28,7 @@ def toy_bundle(
         kind.modality: kind(*kind.small()).eval() for kind in (CompactAcoustic, CompactLexical)
     }
     width = encoders[Modality.ACOUSTIC].width
-    labels = SCHEMES["common4"]
+    labels = SCHEMES[scheme]
     fusion = GatedxLSTM(
         GatedxLSTMConfig(
             modalities=modalities,

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, cast
@@ -30,7 +30,8 @@ from emotrace_models.calibration import Calibration
 from emotrace_models.decoding import DecoderConfig
 from emotrace_models.encoders import Encoder
 from emotrace_models.fusion import FusionModel
-from emotrace_models.labels import LabelSet
+from emotrace_models.fusion.projection import Projection
+from emotrace_models.labels import SCHEMES, LabelSet, LabelSetMismatch
 from emotrace_models.types import Modality
 
 FORMAT = 1
@@ -74,6 +75,11 @@ class CalibrationEntry(_Entry):
     abstain_below: float
 
 
+class ViewEntry(_Entry):
+    calibration: CalibrationEntry
+    decoder: dict[str, Any]
+
+
 class BundleConfig(_Entry):
     """config.json. Unknown keys are refused: nothing in a bundle may ask for more than this."""
 
@@ -87,8 +93,17 @@ class BundleConfig(_Entry):
     fusion: PartEntry
     calibration: CalibrationEntry
     decoder: dict[str, Any]
+    views: dict[str, ViewEntry] = {}
     requires: tuple[str, ...] = ()
     files: dict[str, FileEntry]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class View:
+    """What makes estimates of a bundle's logits when only some of its classes are asked for."""
+
+    calibration: Calibration
+    decoder: DecoderConfig
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,6 +112,7 @@ class Bundle:
 
     requires: modalities that every utterance must have; without the others the model was trained
     to do, and an estimate says what it rests on.
+    views: smaller label sets that it may be asked for, by scheme (`projected`).
     """
 
     name: str
@@ -112,9 +128,49 @@ class Bundle:
     licence_text: str
     assets: Mapping[str, bytes]
     requires: tuple[Modality, ...] = ()
+    views: Mapping[str, View] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """Tells the bundle and its views apart: `default`, `default:common4`."""
+        return f"{self.name}:{self.labels.scheme}" if self._is_view else self.name
+
+    @property
+    def _is_view(self) -> bool:
+        return isinstance(self.fusion, Projection)
+
+    @property
+    def schemes(self) -> tuple[str, ...]:
+        """The label sets that it can be asked for, its own first."""
+        return (self.labels.scheme, *self.views)
+
+    def projected(self, scheme: str) -> Bundle:
+        """The same models under another of its label sets. Raises LabelSetMismatch."""
+        if scheme == self.labels.scheme:
+            return self
+        if scheme not in self.views:
+            raise LabelSetMismatch(
+                f"the bundle {self.name!r} has the label sets {', '.join(self.schemes)}, "
+                f"not {scheme!r}"
+            )
+        labels, view = SCHEMES[scheme], self.views[scheme]
+        columns = [self.labels.index(name) for name in labels.names]
+        return replace(
+            self,
+            labels=labels,
+            fusion=Projection(self.fusion, columns).eval(),
+            calibration=view.calibration,
+            decoder=view.decoder,
+            views={},
+        )
 
     def save(self, path: Path) -> None:
-        """Write the bundle to folder `path`, which is made if it is not there."""
+        """Write the bundle to folder `path`, which is made if it is not there.
+
+        Raises ValueError for a view: it is written with the bundle that it belongs to.
+        """
+        if self._is_view:
+            raise ValueError(f"{self.key} is a view; save the bundle {self.name!r} itself")
         tensors: dict[str, Tensor] = {}
         for encoder in self.encoders:
             for key, tensor in encoder.state_dict().items():
@@ -136,11 +192,14 @@ class Bundle:
             labels=LabelEntry(**asdict(self.labels)),
             encoders=tuple(_part(encoder) for encoder in self.encoders),
             fusion=_part(self.fusion),
-            calibration=CalibrationEntry(
-                temperatures=dict(self.calibration.temperatures),
-                abstain_below=self.calibration.abstain_below,
-            ),
+            calibration=_calibration_entry(self.calibration),
             decoder=asdict(self.decoder),
+            views={
+                scheme: ViewEntry(
+                    calibration=_calibration_entry(view.calibration), decoder=asdict(view.decoder)
+                )
+                for scheme, view in self.views.items()
+            },
             requires=tuple(self.requires),
             files={
                 name: FileEntry(sha256=hashlib.sha256(data).hexdigest(), size=len(data))
@@ -169,6 +228,8 @@ class Bundle:
             fusion = cast(FusionModel, _build("fusion", config.fusion))
             decoder = DecoderConfig(**config.decoder)
             requires = tuple(Modality(name) for name in config.requires)
+            labels = LabelSet(**config.labels.model_dump())
+            views = {name: _view(name, entry, labels) for name, entry in config.views.items()}
             _check_streams(encoders, fusion)
         except (registry.UnknownName, registry.BadConfig, TypeError, ValueError) as error:
             raise BundleError(f"{path / CONFIG}: {error}") from error
@@ -182,7 +243,7 @@ class Bundle:
             version=config.version,
             licence=config.licence,
             languages=config.languages,
-            labels=LabelSet(**config.labels.model_dump()),
+            labels=labels,
             encoders=encoders,
             fusion=fusion,
             calibration=Calibration(**config.calibration.model_dump()),
@@ -191,6 +252,7 @@ class Bundle:
             licence_text=files[LICENCE].decode(),
             assets={n: d for n, d in files.items() if n not in (WEIGHTS, CARD, LICENCE)},
             requires=requires,
+            views=views,
         )
 
 
@@ -226,6 +288,21 @@ def _build_encoder(entry: PartEntry, files: Mapping[str, bytes]) -> Encoder:
     if missing := [name for name in needed if name not in files]:
         raise ValueError(f"encoder {entry.name!r} needs {', '.join(missing)}")
     return cast(Encoder, _build("encoder", entry, {name: files[name] for name in needed}))
+
+
+def _calibration_entry(calibration: Calibration) -> CalibrationEntry:
+    return CalibrationEntry(
+        temperatures=dict(calibration.temperatures), abstain_below=calibration.abstain_below
+    )
+
+
+def _view(scheme: str, entry: ViewEntry, labels: LabelSet) -> View:
+    """Raises ValueError where the scheme is none, or has a class that the bundle has not."""
+    if scheme not in SCHEMES:
+        raise ValueError(f"views: {scheme!r} is none of {', '.join(SCHEMES)}")
+    if extra := sorted(set(SCHEMES[scheme].names) - set(labels.names)):
+        raise ValueError(f"views: {scheme} has {', '.join(extra)}, which the bundle has not")
+    return View(Calibration(**entry.calibration.model_dump()), DecoderConfig(**entry.decoder))
 
 
 def _check_streams(encoders: Sequence[Encoder], fusion: FusionModel) -> None:

@@ -42,9 +42,9 @@ class NothingToHear(ValueError):
 class DialogueState:
     """All that is kept of a dialogue between turns; its size does not grow with the dialogue.
 
-    bundle: the name of the bundle that understands it. speakers: what each encoder keeps of each
-    speaker. read: slot features of the window's utterances, by reader and utterance, which need not
-    be computed again (models.md 2.10).
+    bundle: the key of the bundle that understands it (`Bundle.key`). speakers: what each encoder
+    keeps of each speaker. read: slot features of the window's utterances, by reader and utterance,
+    which need not be computed again (models.md 2.10).
     """
 
     bundle: str
@@ -95,7 +95,7 @@ class Predictor:
     def start(self) -> DialogueState:
         """A dialogue in which nobody has spoken."""
         window = self.bundle.fusion.start_window()
-        return DialogueState(self.bundle.name, frozen_mapping({}), window, self._decoder.start())
+        return DialogueState(self.bundle.key, frozen_mapping({}), window, self._decoder.start())
 
     def predict(
         self, items: Sequence[tuple[DialogueState, Utterance]]

@@ -38,7 +38,7 @@ INTERIMS_A_TURN = 4
 class LocalBackend:
     """An InferenceBackend of threads in this process. `close` ends them.
 
-    predictors: by the name of their bundle.
+    predictors: by the key of their bundle.
     """
 
     def __init__(

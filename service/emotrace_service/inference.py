@@ -45,7 +45,7 @@ class InferenceBackend(Protocol):
         """Whether `transcribe` has words of this language to give (BCP 47; None: any)."""
 
     def start(self, bundle: str) -> DialogueState:
-        """A dialogue in which nobody has spoken, for the bundle of that name."""
+        """A dialogue in which nobody has spoken, for the bundle of that key."""
 
     def start_voice(self) -> VoiceState:
         """A channel on which nothing was heard."""

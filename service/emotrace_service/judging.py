@@ -51,7 +51,7 @@ class Judge:
         self._log = log
         self._clock = clock
         self._turns: OrderedDict[int, Utterance] = OrderedDict()
-        self.dialogue: DialogueState = backend.start(plan.bundle.name)
+        self.dialogue: DialogueState = backend.start(plan.bundle.key)
         self.failed = 0
 
     async def judge_speech(self, item: UtteranceReady, arrival: float) -> None:

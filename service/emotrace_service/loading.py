@@ -75,7 +75,11 @@ def load_backend(
     except VoiceDetectorUnavailable as error:
         raise StartRefused(str(error)) from error
     return LocalBackend(
-        {name: Predictor(bundle) for name, bundle in bundles.items()},
+        {
+            view.key: Predictor(view)
+            for bundle in bundles.values()
+            for view in map(bundle.projected, bundle.schemes)
+        },
         detector,
         load_transcriber(settings.whisper, settings.weights),
         threads=settings.threads,

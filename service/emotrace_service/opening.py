@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from string import ascii_uppercase
 from typing import Any
 
 from emotrace_models.bundle import Bundle
-from emotrace_models.labels import LabelSetMismatch
 from emotrace_models.types import SAMPLE_RATE, Modality
 from emotrace_protocol.codec import MAX_MESSAGE_BYTES
 from emotrace_protocol.errors import ErrorCode, ProtocolError
@@ -68,15 +67,7 @@ def plan_session(
 
     Raises ProtocolError where the server cannot give what the client asks for.
     """
-    bundle = _chosen(start.bundle, bundles, settings)
-    if start.labels is not None:
-        try:
-            bundle.labels.order_from(start.labels)
-        except LabelSetMismatch:
-            names = ", ".join(bundle.labels.names)
-            raise _refused(
-                ErrorCode.LABELS_MISMATCH, f"The bundle's labels are {names}.", "labels"
-            ) from None
+    bundle = _viewed(_chosen(start.bundle, bundles, settings), start.labels)
     try:
         endpointing = EndpointingConfig.from_wire(start.endpointing)
     except ValueError as error:
@@ -122,6 +113,18 @@ def _chosen(name: str | None, bundles: Mapping[str, Bundle], settings: Settings)
         served = ", ".join(repr(one) for one in bundles)
         raise _refused(ErrorCode.BUNDLE_UNKNOWN, f"This server serves {served}.", "bundle")
     return bundles[name]
+
+
+def _viewed(bundle: Bundle, names: Sequence[str] | None) -> Bundle:
+    """The bundle under the label set of these names, its own by default. Raises ProtocolError."""
+    if names is None:
+        return bundle
+    views = [bundle.projected(scheme) for scheme in bundle.schemes]
+    for view in views:
+        if sorted(view.labels.names) == sorted(names):
+            return view
+    sets = "; or ".join(", ".join(view.labels.names) for view in views)
+    raise _refused(ErrorCode.LABELS_MISMATCH, f"The bundle's labels are {sets}.", "labels")
 
 
 def modality_status(
