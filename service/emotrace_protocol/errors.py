@@ -100,7 +100,9 @@ ERROR_KINDS: dict[ErrorCode, ErrorKind] = {
     ErrorCode.CONFIG_INVALID: _kind(4422, "Correct the field named in `param`."),
     ErrorCode.PROTOCOL_UNSUPPORTED: _kind(4422, "Use protocol_version 1."),
     ErrorCode.BUNDLE_UNKNOWN: _kind(4422, "Name a bundle that GET /v1/models lists, or none."),
-    ErrorCode.LABELS_MISMATCH: _kind(4422, "Ask for the bundle's own label set, or none."),
+    ErrorCode.LABELS_MISMATCH: _kind(
+        4422, "Ask for a label set of the bundle (GET /v1/models), or none."
+    ),
     ErrorCode.MODALITY_UNAVAILABLE: _kind(
         4422,
         "Give the session that modality, or choose a bundle that does without (GET /v1/models).",
@@ -155,6 +157,37 @@ WARNING_MEANINGS: dict[WarningCode, str] = {
     WarningCode.TEXT_TIMEOUT: "The client's text did not come; the estimate rests on the rest.",
     WarningCode.INTERIM_SKIPPED: "The server is busy; an interim estimate was left out.",
     WarningCode.BACKPRESSURE: "Audio comes faster than the server takes it; send it more slowly.",
+}
+
+
+class DoubtCode(StrEnum):
+    """Why an estimate should be trusted less than its confidence says, or was withheld."""
+
+    LOW_CONFIDENCE = "low_confidence"
+    CLIPPING = "clipping"
+    OFFSET = "offset"
+    LOW_LEVEL = "low_level"
+    NOISE = "noise"
+    NARROW_BAND = "narrow_band"
+    SHORT = "short"
+    MUSIC = "music"
+    TEXT_UNRELIABLE = "text_unreliable"
+    LANGUAGE = "language"
+    FACE_UNUSABLE = "face_unusable"
+
+
+DOUBT_MEANINGS: dict[DoubtCode, str] = {
+    DoubtCode.LOW_CONFIDENCE: "The confidence is under the bundle's stated threshold.",
+    DoubtCode.CLIPPING: "Many samples lie at full scale: turn the microphone down.",
+    DoubtCode.OFFSET: "The sound has a constant offset: check the sound card.",
+    DoubtCode.LOW_LEVEL: "The voice is very quiet: move closer, or turn the microphone up.",
+    DoubtCode.NOISE: "The noise is nearly as loud as the voice.",
+    DoubtCode.NARROW_BAND: "There is nothing above a telephone's band, 3.4 kHz.",
+    DoubtCode.SHORT: "There is less than half a second of speech.",
+    DoubtCode.MUSIC: "It sounds like music or tones rather than speech.",
+    DoubtCode.TEXT_UNRELIABLE: "The transcript looks invented or repeated; it was not used.",
+    DoubtCode.LANGUAGE: "The words are of a language that the bundle cannot read; not used.",
+    DoubtCode.FACE_UNUSABLE: "Pictures came, but no face in them was of use.",
 }
 
 

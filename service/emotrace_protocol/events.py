@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from emotrace_protocol.errors import ErrorCode, WarningCode
+from emotrace_protocol.errors import DoubtCode, ErrorCode, WarningCode
 from emotrace_protocol.messages import AudioFormat
 
 NOTICE = (
@@ -22,6 +22,7 @@ NOTICE = (
 # A newer server may know more codes: a client then goes by `fatal` and `retryable`.
 AnyErrorCode = Annotated[ErrorCode | str, Field(union_mode="left_to_right")]
 AnyWarningCode = Annotated[WarningCode | str, Field(union_mode="left_to_right")]
+AnyDoubt = Annotated[DoubtCode | str, Field(union_mode="left_to_right")]
 Probability = Annotated[float, Field(ge=0, le=1)]
 ModalityName = Literal["acoustic", "lexical", "facial"]
 
@@ -83,6 +84,9 @@ class SessionStarted(Event):
     protocol_version: int
     bundle: BundleInfo
     labels: tuple[str, ...]
+    label_sets: dict[str, tuple[str, ...]] = Field(
+        default={}, description="all that `labels` of session.start may ask for, by scheme"
+    )
     modalities: tuple[ModalityStatus, ...]
     audio: AudioFormat
     speakers: tuple[str, ...]
@@ -111,6 +115,14 @@ class SpeechEnded(UtteranceEvent):
     reason: Literal["silence", "max_length", "end_of_audio"]
 
 
+class SpeechRejected(UtteranceEvent):
+    """What sounded like an utterance is not speech: it gets no estimate, and changes nothing."""
+
+    type: Literal["speech.rejected"] = "speech.rejected"
+    end_ms: int
+    reason: Literal["not_speech", "music", "noise", "too_short"]
+
+
 class TranscriptFinal(UtteranceEvent):
     """The words of an utterance."""
 
@@ -122,6 +134,26 @@ class TranscriptFinal(UtteranceEvent):
     confidence: Probability | None = None
 
 
+class Quality(Part):
+    """What the microphone delivered for one utterance."""
+
+    snr_db: float | None = Field(description="voice over background; None: not measurable")
+    bandwidth_hz: int = Field(description="above it there is next to nothing")
+    clipped: Probability = Field(description="share of samples at full scale")
+    level_db: float = Field(description="of the voice, relative to full scale")
+
+
+class Affect(Part):
+    """Valence and arousal from -1 to 1, read off the posterior by a fixed table.
+
+    They are derived from the labels (docs/affect.md), not measured by a model of their own.
+    """
+
+    derived_from: Literal["labels"] = "labels"
+    valence: float = Field(ge=-1, le=1)
+    arousal: float = Field(ge=-1, le=1)
+
+
 class Estimate(UtteranceEvent):
     """An emotion estimate: `posterior` over the label set, calibrated, in the label set's order."""
 
@@ -130,6 +162,9 @@ class Estimate(UtteranceEvent):
     posterior: dict[str, Probability]
     confidence: Probability
     abstained: bool = Field(description="confidence is under the bundle's stated threshold")
+    doubts: tuple[AnyDoubt, ...] = Field(default=(), description="why to trust it less")
+    affect: Affect | None = None
+    quality: Quality | None = Field(default=None, description="None: there was no sound")
     modalities: tuple[ModalityName, ...] = Field(description="what this estimate rests on")
     missing: tuple[ModalityName, ...] = Field(description="what the bundle could use and had not")
 
@@ -261,7 +296,8 @@ class Totals(Part):
     utterances: int
     finals: int
     revisions: int
-    failed: int = Field(description="utterances without an estimate")
+    rejected: int = Field(default=0, description="utterances that were no speech")
+    failed: int = Field(description="utterances without an estimate, for a fault")
     events: int = Field(description="with this one")
 
 
@@ -277,6 +313,7 @@ ServerEvent = Annotated[
     SessionStarted
     | SpeechStarted
     | SpeechEnded
+    | SpeechRejected
     | TranscriptFinal
     | EmotionInterim
     | EmotionFinal
@@ -293,6 +330,7 @@ EVENTS: dict[str, type[Event]] = {
     "session.started": SessionStarted,
     "speech.started": SpeechStarted,
     "speech.ended": SpeechEnded,
+    "speech.rejected": SpeechRejected,
     "transcript.final": TranscriptFinal,
     "emotion.interim": EmotionInterim,
     "emotion.final": EmotionFinal,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NoReturn
 
 import torch
 from torch import Tensor
@@ -29,6 +30,11 @@ class Projection(FusionModel):
         self.additive = model.additive
         self.slot_readers = model.slot_readers
         self.register_buffer("columns", torch.tensor(columns), persistent=False)
+
+    @classmethod
+    def small_config(cls, classes: int) -> NoReturn:
+        """Raises TypeError: a projection is made of a model, not of a config."""
+        raise TypeError("a projection has no config of its own")
 
     def start_window(self) -> Window:
         return self.model.start_window()
