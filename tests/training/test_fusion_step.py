@@ -1,4 +1,4 @@
-"""Windows, hiding, fitting and the steps `fuse` and `calibrate`."""
+"""Windows, hiding, fitting and the steps `fuse` and `calibrate-dialogues`."""
 
 from __future__ import annotations
 

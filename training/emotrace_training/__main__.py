@@ -59,7 +59,7 @@ app.command("acoustic", rich_help_panel=DEFAULT)(acoustic.command)
 app.command("lexical", rich_help_panel=DEFAULT)(lexical.command)
 app.command("compose", rich_help_panel=DEFAULT)(compose.command)
 app.command("fuse", rich_help_panel=DEFAULT)(fusion.command)
-app.command("calibrate", rich_help_panel=DEFAULT)(calibrate.command)
+app.command("calibrate-dialogues", rich_help_panel=DEFAULT)(calibrate.command)
 app.command("bundle", rich_help_panel=DEFAULT)(bundle_step.command)
 
 MEASURING = "Measuring a bundle, or the decoder"

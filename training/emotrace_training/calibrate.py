@@ -1,4 +1,4 @@
-"""`calibrate`: temperatures by modality and the decoder's settings, on dev.
+"""`calibrate-dialogues`: temperatures by modality and the decoder's settings, on dev.
 
 p0 comes from the reference labels of the training dialogues, all of them, as in the original
 (Yeh et al., ICASSP 2020). Temperatures minimise the negative log-likelihood of dev; the decoder's
