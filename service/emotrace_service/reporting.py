@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from emotrace_models.affect import read_affect
 from emotrace_models.decoding import Decision, Revision
 from emotrace_models.types import SAMPLE_RATE, Explanation, Prediction, Utterance
 from emotrace_protocol import events
@@ -32,11 +33,16 @@ class Reporter:
 
     def estimate_fields(self, prediction: Prediction) -> dict[str, Any]:
         """Of an estimate without the decoder, interim or final."""
+        posterior = self._named(prediction.posterior)
+        affect = read_affect(posterior)
         return {
             "label": self._labels[int(prediction.posterior.argmax())],
-            "posterior": self._named(prediction.posterior),
+            "posterior": posterior,
             "confidence": prediction.confidence,
             "abstained": prediction.abstained,
+            "affect": None
+            if affect is None
+            else events.Affect(valence=affect.valence, arousal=affect.arousal),
             "modalities": tuple(modality.value for modality in prediction.used),
             "missing": tuple(modality.value for modality in prediction.missing),
         }
