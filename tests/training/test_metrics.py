@@ -150,3 +150,39 @@ def test_calibration_error_finds_overconfidence() -> None:
     assert metrics.expected_calibration_error(posterior, truth) < 0.02
     sharper = posterior**3 / (posterior**3).sum(axis=1, keepdims=True)
     assert metrics.expected_calibration_error(sharper, truth) > 0.1
+
+
+def test_risk_over_coverage_by_hand() -> None:
+    """Confidences .9 right, .8 wrong, .6 right twice: half of the surest two are wrong."""
+    posterior = [[0.9, 0.1], [0.8, 0.2], [0.4, 0.6], [0.6, 0.4]]
+    curve = metrics.risk_coverage(posterior, [0, 1, 1, 0])
+    assert curve.confidence == pytest.approx([0.9, 0.8, 0.6])
+    assert curve.coverage == pytest.approx([0.25, 0.5, 1.0])
+    assert curve.risk == pytest.approx([0.0, 0.5, 0.25])
+    assert curve.aurc == pytest.approx(0.0 * 0.25 + 0.5 * 0.25 + 0.25 * 0.5)
+    assert curve.risk_at(0.25) == 0.0
+    assert curve.risk_at(0.26) == 0.5
+    assert curve.risk_at(0.7) == curve.risk_at(1.0) == 0.25
+    for bad in (0.0, 1.1):
+        with pytest.raises(ValueError, match="coverage"):
+            curve.risk_at(bad)
+    with pytest.raises(metrics.EmptyFold):
+        metrics.risk_coverage(np.zeros((0, 2)), [])
+
+
+@given(seed=st.integers(0, 2**32 - 1), samples=st.integers(1, 60))
+def test_the_end_of_the_curve_is_the_error_and_order_does_not_matter(
+    seed: int, samples: int
+) -> None:
+    noise = np.random.default_rng(seed)
+    posterior = noise.dirichlet(np.ones(3), samples).round(1)
+    posterior[:, 0] += 1 - posterior.sum(axis=1)
+    posterior = np.abs(posterior) / np.abs(posterior).sum(axis=1, keepdims=True)
+    truth = noise.integers(0, 3, samples)
+    curve = metrics.risk_coverage(posterior, truth)
+    assert curve.risk_at(1.0) == pytest.approx((posterior.argmax(axis=1) != truth).mean())
+    assert (np.diff(curve.coverage) > 0).all()
+    shuffled = noise.permutation(samples)
+    again = metrics.risk_coverage(posterior[shuffled], truth[shuffled])
+    assert again.risk == pytest.approx(curve.risk)
+    assert again.aurc == pytest.approx(curve.aurc)

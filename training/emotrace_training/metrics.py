@@ -189,6 +189,46 @@ def brier(posterior: ArrayLike, truth: ArrayLike) -> float:
     return float(((p - np.eye(p.shape[1])[t]) ** 2).sum(axis=1).mean())
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class RiskCoverage:
+    """What answering only where one is sure costs and gains, [threshold] each, surest first.
+
+    At threshold i the samples with confidence >= `confidence[i]` are answered: `coverage[i]` is
+    their share of all, `risk[i]` the share of errors among them. Equal confidences stand or fall
+    together, so that the order of the samples does not matter.
+    """
+
+    confidence: Floats
+    coverage: Floats
+    risk: Floats
+
+    @property
+    def aurc(self) -> float:
+        """Area under the curve: the mean over samples of the risk at their own confidence
+        (Geifman, Uziel and El-Yaniv, ICLR 2019)."""
+        return float(np.diff(self.coverage, prepend=0.0) @ self.risk)
+
+    def risk_at(self, coverage: float) -> float:
+        """The risk where at least this share, from above 0 to 1, is answered. Raises ValueError."""
+        if not 0 < coverage <= 1:
+            raise ValueError(f"a coverage is above 0 and at most 1, not {coverage}")
+        # The shares are sums of 1/N; a coverage of exactly k/N must find the k-th sample.
+        return float(self.risk[np.searchsorted(self.coverage, coverage - 1e-9)])
+
+
+def risk_coverage(posterior: ArrayLike, truth: ArrayLike) -> RiskCoverage:
+    """posterior [sample, class], truth [sample] -> the curve over every threshold of confidence.
+
+    The confidence of a sample is its largest probability (El-Yaniv and Wiener, JMLR 2010). Raises
+    ValueError, EmptyFold.
+    """
+    p, t = _probabilities(posterior, truth)
+    confidence, place = np.unique(-p.max(axis=1), return_inverse=True)
+    answered = np.cumsum(np.bincount(place))
+    wrong = np.cumsum(np.bincount(place, p.argmax(axis=1) != t))
+    return RiskCoverage(-confidence, answered / len(t), wrong / answered)
+
+
 def _probabilities(posterior: ArrayLike, truth: ArrayLike) -> tuple[Floats, NDArray[np.intp]]:
     p = np.asarray(posterior, dtype=np.float64)
     t = np.asarray(truth, dtype=np.intp)

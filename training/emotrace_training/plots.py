@@ -1,4 +1,5 @@
-"""Figures of a model's evaluation as PNG files: confusion matrix, reliability, learning curve."""
+"""Figures of a model's evaluation as PNG files: confusion matrix, reliability, risk and coverage,
+learning curve."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from emotrace_training.metrics import Matrix, Reliability, accuracy, uar
+from emotrace_training.metrics import Matrix, Reliability, RiskCoverage, accuracy, uar
 
 DPI = 120
 LEGEND = 8  # curves that a legend can still tell apart
@@ -64,6 +65,22 @@ def reliability_plot(curves: Mapping[str, Reliability], title: str, path: Path) 
     axes.set_aspect("equal")
     axes.set_xlabel("confidence (largest probability)")
     axes.set_ylabel("accuracy")
+    axes.set_title(title, fontsize=10)
+    axes.legend(loc="upper left", fontsize=8)
+    _write(figure, path)
+
+
+def risk_coverage_plot(curves: Mapping[str, RiskCoverage], title: str, path: Path) -> None:
+    """Share of errors over the share that is answered, for each named curve."""
+    figure = Figure(figsize=(5.0, 5.0), dpi=DPI, layout="constrained")
+    axes = figure.add_subplot()
+    for name, curve in curves.items():
+        label = f"{name}: AURC {curve.aurc:.3f}, {curve.risk_at(0.7):.3f} at 70 %"
+        axes.step(curve.coverage, curve.risk, where="post", label=label)
+    axes.set_xlim(0.0, 1.0)
+    axes.set_ylim(bottom=0.0)
+    axes.set_xlabel("coverage (share of utterances that are answered, surest first)")
+    axes.set_ylabel("risk (share of errors among them)")
     axes.set_title(title, fontsize=10)
     axes.legend(loc="upper left", fontsize=8)
     _write(figure, path)
