@@ -73,6 +73,7 @@ class LabelEntry(_Entry):
 class CalibrationEntry(_Entry):
     temperatures: dict[str, float]
     abstain_below: float
+    biases: dict[str, tuple[float, ...]] = {}
 
 
 class ViewEntry(_Entry):
@@ -229,6 +230,7 @@ class Bundle:
             decoder = DecoderConfig(**config.decoder)
             requires = tuple(Modality(name) for name in config.requires)
             labels = LabelSet(**config.labels.model_dump())
+            calibration = _calibration(config.calibration, labels)
             views = {name: _view(name, entry, labels) for name, entry in config.views.items()}
             _check_streams(encoders, fusion)
         except (registry.UnknownName, registry.BadConfig, TypeError, ValueError) as error:
@@ -246,7 +248,7 @@ class Bundle:
             labels=labels,
             encoders=encoders,
             fusion=fusion,
-            calibration=Calibration(**config.calibration.model_dump()),
+            calibration=calibration,
             decoder=decoder,
             card=files[CARD].decode(),
             licence_text=files[LICENCE].decode(),
@@ -292,8 +294,24 @@ def _build_encoder(entry: PartEntry, files: Mapping[str, bytes]) -> Encoder:
 
 def _calibration_entry(calibration: Calibration) -> CalibrationEntry:
     return CalibrationEntry(
-        temperatures=dict(calibration.temperatures), abstain_below=calibration.abstain_below
+        temperatures=dict(calibration.temperatures),
+        abstain_below=calibration.abstain_below,
+        biases=dict(calibration.biases),
     )
+
+
+def _calibration(entry: CalibrationEntry, labels: LabelSet) -> Calibration:
+    """Raises ValueError where a bias is not one number a class, or a temperature not above 0."""
+    for key, bias in entry.biases.items():
+        if len(bias) != len(labels.names):
+            raise ValueError(
+                f"calibration: the bias of {key} has {len(bias)} numbers, and {labels.scheme} "
+                f"{len(labels.names)} classes"
+            )
+    for key, temperature in entry.temperatures.items():
+        if temperature <= 0:
+            raise ValueError(f"calibration: the temperature of {key} is not above 0")
+    return Calibration(**entry.model_dump())
 
 
 def _view(scheme: str, entry: ViewEntry, labels: LabelSet) -> View:
@@ -302,7 +320,7 @@ def _view(scheme: str, entry: ViewEntry, labels: LabelSet) -> View:
         raise ValueError(f"views: {scheme!r} is none of {', '.join(SCHEMES)}")
     if extra := sorted(set(SCHEMES[scheme].names) - set(labels.names)):
         raise ValueError(f"views: {scheme} has {', '.join(extra)}, which the bundle has not")
-    return View(Calibration(**entry.calibration.model_dump()), DecoderConfig(**entry.decoder))
+    return View(_calibration(entry.calibration, SCHEMES[scheme]), DecoderConfig(**entry.decoder))
 
 
 def _check_streams(encoders: Sequence[Encoder], fusion: FusionModel) -> None:
