@@ -1,62 +1,63 @@
-"""From logits to probabilities: temperature, class bias, and what was not fitted."""
+"""Calibration: temperature and bias by the modalities that an utterance has."""
 
 from __future__ import annotations
 
-import json
-import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from fakes import toy_bundle
 
-from emotrace_models.bundle import Bundle, BundleError
-from emotrace_models.calibration import Calibration
+from emotrace_models.bundle import CONFIG, Bundle, BundleError
+from emotrace_models.calibration import Calibration, modality_key
 from emotrace_models.types import Modality
 
-SOUND, BOTH = (Modality.ACOUSTIC,), (Modality.LEXICAL, Modality.ACOUSTIC)
-LOGITS = np.array([2.0, 0.0, -1.0], dtype=np.float32)
+A, F, L = Modality.ACOUSTIC, Modality.FACIAL, Modality.LEXICAL
+LOGITS = np.array([1.0, 0.0, -2.0], np.float32)
+FITTED = Calibration({"acoustic": 2.0, "acoustic+lexical": 0.5}, 0.4, {"acoustic": (0.0, 1.5, 0.0)})
 
 
-def test_temperature_and_bias_by_hand() -> None:
-    rule = Calibration({"acoustic": 2.0}, biases={"acoustic": (0.0, 1.0, 0.5)})
-    expected = np.exp([1.0, 1.0, 0.0])
-    assert rule.posterior(LOGITS, SOUND) == pytest.approx(expected / expected.sum())
+def softmax(scores: list[float]) -> np.ndarray:
+    return np.exp(scores) / np.exp(scores).sum()
 
 
-def test_the_same_bias_of_every_class_is_none() -> None:
-    plain = Calibration({"acoustic": 2.0})
-    rule = Calibration({"acoustic": 2.0}, biases={"acoustic": (3.0, 3.0, 3.0)})
-    assert rule.posterior(LOGITS, SOUND) == pytest.approx(plain.posterior(LOGITS, SOUND))
+def test_each_set_of_modalities_has_its_own_rule() -> None:
+    np.testing.assert_allclose(FITTED.posterior(LOGITS, [A]), softmax([0.5, 1.5, -1.0]))
+    np.testing.assert_allclose(FITTED.posterior(LOGITS, [L, A]), softmax([2.0, 0.0, -4.0]))
 
 
-def test_what_was_not_fitted_takes_the_most_doubtful_temperature_and_no_bias() -> None:
-    rule = Calibration({"acoustic": 2.0, "lexical": 4.0}, biases={"acoustic": (9.0, 0.0, 0.0)})
-    expected = np.exp(LOGITS / 4.0)
-    assert rule.posterior(LOGITS, BOTH) == pytest.approx(expected / expected.sum())
+def test_a_set_that_was_not_fitted_is_doubted_most_and_has_no_bias() -> None:
+    np.testing.assert_allclose(FITTED.posterior(LOGITS, [F]), softmax([0.5, 0.0, -1.0]))
+    np.testing.assert_allclose(Calibration().posterior(LOGITS, [F]), softmax(LOGITS.tolist()))
 
 
-def test_biases_are_kept_in_a_bundle(toy: Path, tmp_path: Path) -> None:
-    bundle = Bundle.load(toy)
-    own = replace(bundle.calibration, biases={"acoustic": (0.1, -0.2, 0.3, 0.0)})
-    replace(bundle, calibration=own).save(tmp_path / "biased")
-    assert Bundle.load(tmp_path / "biased").calibration == own
+def test_large_logits_do_not_overflow() -> None:
+    found = FITTED.posterior(np.array([2_000.0, 0.0, -2_000.0], np.float32), [A])
+    assert found.tolist() == [1.0, 0.0, 0.0]
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"biases": {"acoustic": [1.0, 2.0]}}, "has 2 numbers, and common4 4 classes"),
-        ({"temperatures": {"acoustic": 0.0}}, "the temperature of acoustic is not above 0"),
-    ],
-)
-def test_a_calibration_that_does_not_fit_is_refused(
-    toy: Path, tmp_path: Path, change: dict[str, Any], message: str
-) -> None:
-    copy = Path(shutil.copytree(toy, tmp_path / "copy"))
-    config = json.loads((copy / "config.json").read_text())
-    config["calibration"].update(change)
-    (copy / "config.json").write_text(json.dumps(config))
-    with pytest.raises(BundleError, match=message):
-        Bundle.load(copy)
+def test_the_name_of_a_set_does_not_depend_on_order() -> None:
+    assert modality_key([L, F, A]) == modality_key([A, F, L]) == "acoustic+facial+lexical"
+
+
+def test_biases_survive_saving_and_an_older_config_has_none(tmp_path: Path) -> None:
+    toy = Bundle.load(toy_bundle(tmp_path / "toy"))
+    bias = tuple(0.1 * i for i in range(len(toy.labels.names)))
+    fitted = Calibration({"acoustic": 2.0}, 0.4, {"acoustic": bias})
+    replace(toy, calibration=fitted).save(tmp_path / "new")
+    assert Bundle.load(tmp_path / "new").calibration == fitted
+    toy.save(tmp_path / "old")
+    config = tmp_path / "old" / CONFIG
+    text = config.read_text()
+    config.write_text(text.replace(',\n    "biases": {}', ""))
+    assert config.read_text() != text
+    assert Bundle.load(tmp_path / "old").calibration == toy.calibration
+
+
+def test_a_bias_of_the_wrong_length_is_named(tmp_path: Path) -> None:
+    toy = Bundle.load(toy_bundle(tmp_path / "toy"))
+    wrong = Calibration({"acoustic": 2.0}, 0.4, {"acoustic": (1.0,)})
+    replace(toy, calibration=wrong).save(tmp_path / "wrong")
+    with pytest.raises(BundleError, match="bias of acoustic has 1 numbers"):
+        Bundle.load(tmp_path / "wrong")
