@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +17,8 @@ from emotrace_models.decoding import DecoderConfig
 from emotrace_models.encoders.compact_acoustic import CompactAcoustic, CompactAcousticConfig
 from emotrace_models.encoders.subwords import TOKENIZER
 from emotrace_training.calibrate import CALIBRATION
-from emotrace_training.card import LANGUAGES, LICENCE, LICENCE_TEXT, Figures, write_card
+from emotrace_training.card import write_card
+from emotrace_training.card_data import MADE_OF, MadeOf
 from emotrace_training.fusion import LABELS, load_fusion
 from emotrace_training.lexical import load_tower
 
@@ -28,7 +30,7 @@ class BundleTooLarge(ValueError):
 
 
 def build(
-    acoustic: Path, lexical: Path, fusion: Path, name: str, version: str, figures: Figures
+    acoustic: Path, lexical: Path, fusion: Path, name: str, version: str, made_of: MadeOf
 ) -> Bundle:
     """The bundle of what the steps left in their folders; `fusion` is the folder of one seed."""
     config = CompactAcousticConfig(**json.loads((acoustic / "config.json").read_text()))
@@ -37,20 +39,21 @@ def build(
     tower = load_tower(lexical)
     model = load_fusion(fusion)
     settings: Mapping[str, Any] = json.loads((fusion / CALIBRATION).read_text())
-    return Bundle(
+    bundle = Bundle(
         name=name,
         version=version,
-        licence=LICENCE,
-        languages=LANGUAGES,
+        licence=made_of.licence,
+        languages=made_of.languages,
         labels=LABELS,
         encoders=(encoder.eval(), tower),
         fusion=model,
         calibration=Calibration(settings["temperatures"], settings["abstain_below"]),
         decoder=DecoderConfig(**settings["decoder"]),
-        card=write_card(name, version, [encoder, tower, model], figures),
-        licence_text=LICENCE_TEXT,
+        card="",
+        licence_text=made_of.licence_text,
         assets={TOKENIZER: (lexical / TOKENIZER).read_bytes()},
     )
+    return replace(bundle, card=write_card(bundle, made_of))
 
 
 def command(
@@ -61,16 +64,14 @@ def command(
     out: Annotated[Path, typer.Option(help="the bundle's folder")] = Path("runs/bundles/default"),
     name: Annotated[str, typer.Option(help="the bundle's name")] = "default",
     version: Annotated[str, typer.Option()] = "1",
-    clips: Annotated[
-        list[Path] | None, typer.Option(help="JSON of `evaluate-clips`, for the card")
-    ] = None,
-    dialogues: Annotated[
-        Path | None, typer.Option(help="JSON of `evaluate-dialogues`, for the card")
-    ] = None,
+    made_of: Annotated[
+        str, typer.Option(help=f"whose data and licence the card states: {', '.join(MADE_OF)}")
+    ] = "default",
 ) -> None:
-    """Write a bundle that emotrace-serve loads. Figures enter its card if their JSON is given."""
-    figures = Figures.read(clips or [], dialogues)
-    bundle = build(acoustic, lexical, fusion / f"seed-{seed}", name, version, figures)
+    """Write a bundle that emotrace-serve loads. `report --update-card` puts figures in its card."""
+    if made_of not in MADE_OF:
+        raise typer.BadParameter(f"no {made_of!r}; there are {', '.join(MADE_OF)}")
+    bundle = build(acoustic, lexical, fusion / f"seed-{seed}", name, version, MADE_OF[made_of])
     bundle.save(out)
     size = sum(file.stat().st_size for file in out.iterdir())
     if size > LIMIT:

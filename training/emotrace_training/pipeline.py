@@ -61,7 +61,7 @@ def command(
                 as_json=True,
             )
     evaluate_dialogues.command(bundle=[str(bundle) for bundle in bundles], seeds=seeds)
-    bundle_step.command(out=out / "default", clips=clips, dialogues=runs / "evaluation/report.json")
+    bundle_step.command(out=out / "default")
     _say(f"Done. Try it: emotrace-serve --bundle {out / 'default'}")
 
 
