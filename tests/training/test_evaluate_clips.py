@@ -10,12 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from fakes import toy_bundle
 
-from emotrace_models.bundle import Bundle
+from emotrace_models.bundle import Bundle, View
+from emotrace_models.calibration import Calibration
+from emotrace_models.decoding import DecoderConfig
 from emotrace_models.labels import SCHEMES, LabelSetMismatch
 from emotrace_models.predictor import Predictor
-from emotrace_models.types import Utterance
+from emotrace_models.types import Modality, Utterance
 from emotrace_training import evaluate_clips
+from emotrace_training.clip_features import hear, predictions, shown
 from emotrace_training.evaluate_clips import evaluate
 from emotrace_training.labelled_clips import LabelledClip, LabelsUnreadable, read_labels, read_sound
 from emotrace_training.metrics import EmptyFold
@@ -54,7 +58,9 @@ def test_a_table_of_any_names(predictor: Predictor, folder: Path) -> None:
     assert found["counts"] == {
         "rows": 9, "used": 5, "dropped_by_label": {"bliss": 1, "surprised": 1}, "unreadable": 2,
     }  # fmt: skip
-    assert list(found["unreadable"]) == ["bad.wav", "gone.wav"]
+    table = folder / "labels.csv"
+    assert set(found["unreadable"]) == {f"{table}:9", f"{table}:10"}
+    assert found["unreadable"][f"{table}:9"].startswith("bad.wav: ")
     assert np.array(found["confusion"]).sum(axis=1).tolist() == [1, 2, 1, 1]
     assert 0 <= found["ece"] <= 1
     json.dumps(found)
@@ -75,8 +81,68 @@ def test_the_split_of_a_table(folder: Path, tmp_path: Path) -> None:
     plain.write_text("file,emotion\na.wav,sad\n")
     with pytest.raises(LabelsUnreadable, match="no column speaker"):
         read_labels(plain, None)
-    with pytest.raises(LabelsUnreadable, match="cannot be read"):
+    with pytest.raises(LabelsUnreadable, match="No such file"):
         read_labels(tmp_path / "gone.csv", None)
+
+
+def test_further_columns(tmp_path: Path) -> None:
+    table = tmp_path / "l.jsonl"
+    table.write_text(
+        '{"file": "a.wav", "speaker": "x", "label": "sad", "from": 0.5, "to": 1, "mood": "m"}\n'
+        '{"file": "b.wav", "speaker": "x", "emotion": "joy", "text": "hi", "language": "en"}\n'
+    )
+    first, second = read_labels(table, None)[0]
+    assert first == LabelledClip("a.wav", "x", "sad", span=(0.5, 1.0))
+    assert (first.place, first.facts["mood"]) == (f"{table}:1", "m")
+    assert second == LabelledClip("b.wav", "x", "joy", "hi", "en")
+    for row, message in (
+        ('"file": ""', "2: no file"),
+        ('"file": "a.wav", "start": 2, "end": 1', "2: start 2.0 and end 1.0 do not go forward"),
+        ('"file": "a.wav", "from": 2', "2: from and to are seconds, both or neither"),
+    ):
+        table.write_text(f'{{"file": "a", "speaker": "x", "emotion": "sad"}}\n{{{row}}}\n')
+        with pytest.raises(LabelsUnreadable, match=f"jsonl:{message}"):
+            read_labels(table, None)
+
+
+def test_a_part_of_a_file(predictor: Predictor, folder: Path) -> None:
+    """Seconds 0.1 to 0.3 of a file are heard as a file of them would be."""
+    sound = read_sound(folder / "0.wav")
+    part = LabelledClip("0.wav", "x", "sad", span=(0.1, 0.3))
+    heard = hear(predictor, [part], [0], folder, 0)
+    ((_, alone),) = predictor.predict(
+        [(predictor.start(), Utterance(0, "x", 0, 3_200, sound[1_600:4_800]))]
+    )
+    assert predictions(predictor, heard.features)[0].posterior == pytest.approx(
+        alone.prediction.posterior
+    )
+
+
+def test_words_count_only_where_asked_for(predictor: Predictor, folder: Path) -> None:
+    said = LabelledClip("0.wav", "x", "sad", text="i lost it all")
+    without = predictions(predictor, hear(predictor, [said], [0], folder, 0).features)[0]
+    heard = hear(predictor, [said], [0], folder, 0, words=True)
+    both = predictions(predictor, heard.features)[0]
+    assert without.used == (Modality.ACOUSTIC,)
+    assert both.used == (Modality.ACOUSTIC, Modality.LEXICAL)
+    deaf = shown(heard.features[0], predictor.bundle, [Modality.ACOUSTIC])
+    assert predictions(predictor, [deaf])[0].logits.tolist() == without.logits.tolist()
+
+
+def test_a_view_is_measured_as_a_session_gets_it(tmp_path: Path, folder: Path, invoke) -> None:
+    wide = Bundle.load(toy_bundle(tmp_path / "toy", scheme="ekman7"))
+    view = View(Calibration({"acoustic": 3.0}), DecoderConfig(p0=0.5))
+    replace(wide, views={"common4": view}).save(tmp_path / "wide")
+    arguments = ("--labels", folder / "labels.csv", "--root", folder, "--json", "--bundle")
+    found = json.loads(
+        invoke(evaluate_clips.command, *arguments, tmp_path / "wide", "--scheme", "common4")
+    )
+    predictor = Predictor(Bundle.load(tmp_path / "wide").projected("common4"))
+    clips = read_labels(folder / "labels.csv", None)[0]
+    expected = evaluate(predictor, clips, folder, SCHEMES["common4"], 0)
+    assert {key: found[key] for key in expected} == json.loads(json.dumps(expected))
+    arguments = (*arguments, tmp_path / "toy", "--scheme", "common4")
+    assert "common4 has no class for" in invoke(evaluate_clips.command, *arguments, code=1)
 
 
 def test_clips_are_heard_as_a_live_session_hears_them(predictor: Predictor, folder: Path) -> None:

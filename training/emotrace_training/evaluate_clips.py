@@ -1,32 +1,21 @@
-"""`evaluate-clips`: a bundle on a folder of labelled clips, each on its own, by the Predictor.
-
-No clip is context of another, as in a session of one utterance. What an encoder keeps of a speaker
-is carried from clip to clip of that speaker, which come in a seeded random order.
-"""
+"""`evaluate-clips`: a bundle on a folder of labelled clips, each on its own, by the Predictor."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import typer
-from tqdm import tqdm
 
-from emotrace_models.bundle import Bundle, BundleError, bundle_path
-from emotrace_models.labels import SCHEMES, LabelSet, LabelSetMismatch, UnknownLabel, canonical
-from emotrace_models.predictor import DialogueState, NothingToHear, Predictor
-from emotrace_models.types import Utterance
-from emotrace_training.labelled_clips import (
-    LabelledClip,
-    LabelsUnreadable,
-    read_labels,
-    read_sound,
-)
+from emotrace_models.bundle import Bundle, bundle_path
+from emotrace_models.labels import SCHEMES, LabelSet, LabelSetMismatch
+from emotrace_models.predictor import Predictor
+from emotrace_training.clip_features import hear, predictions
+from emotrace_training.labelled_clips import LabelledClip, class_of, read_labels
 from emotrace_training.metrics import (
     EmptyFold,
     accuracy,
@@ -36,6 +25,7 @@ from emotrace_training.metrics import (
     recalls,
     uar,
 )
+from emotrace_training.telling import named_errors
 
 
 def evaluate(
@@ -44,6 +34,7 @@ def evaluate(
     root: Path,
     scheme: LabelSet,
     seed: int,
+    words: bool = False,
 ) -> dict[str, Any]:
     """Scores of `clips` by name, ready for JSON.
 
@@ -51,30 +42,16 @@ def evaluate(
     clip is left.
     """
     classes = _classes(predictor, scheme)
-    dropped: Counter[str] = Counter()
-    truth: dict[int, int] = {}
-    for i, clip in enumerate(clips):
-        name = _projected(clip.emotion, scheme)
-        if name is None:
-            dropped[clip.emotion] += 1
-        else:
-            truth[i] = scheme.index(name)
-    unreadable: dict[str, str] = {}
-    used: list[int] = []
-    posteriors: list[np.ndarray] = []
-    order = [int(i) for i in np.random.default_rng(seed).permutation(list(truth))]
-    with tqdm(total=len(order), unit="clip", leave=False) as bar:
-        for wave in _waves(order, clips):
-            for i, posterior in _heard(predictor, wave, clips, root, unreadable):
-                spread = np.zeros(len(scheme.names))
-                np.add.at(spread, classes, posterior)
-                used.append(i)
-                posteriors.append(spread)
-            bar.update(len(wave.turns))
-    if not used:
+    named = {i: class_of(clip.emotion, scheme) for i, clip in enumerate(clips)}
+    truth = {i: scheme.index(name) for i, name in named.items() if name is not None}
+    dropped = Counter(clips[i].emotion for i, name in named.items() if name is None)
+    heard = hear(predictor, clips, list(truth), root, seed, words)
+    if not heard.clips:
         raise EmptyFold("no clip is left: none has a label of the set and can be read")
-    labels = np.array([truth[i] for i in used])
-    posterior = np.stack(posteriors)
+    labels = np.array([truth[i] for i in heard.clips])
+    posterior = np.zeros((len(labels), len(scheme.names)))
+    found = predictions(predictor, heard.features)
+    np.add.at(posterior.T, classes, np.stack([one.posterior for one in found]).T)
     matrix = confusion(labels, posterior.argmax(axis=1), len(scheme.names))
     counts = matrix.sum(axis=1)
     return {
@@ -92,20 +69,23 @@ def evaluate(
         "confusion": matrix.tolist(),
         "counts": {
             "rows": len(clips),
-            "used": len(used),
+            "used": len(labels),
             "dropped_by_label": dict(sorted(dropped.items())),
-            "unreadable": len(unreadable),
+            "unreadable": len(heard.unreadable),
         },
-        "unreadable": dict(sorted(unreadable.items())),
+        "unreadable": dict(sorted(heard.unreadable.items())),
     }
 
 
 def command(
-    labels: Annotated[Path, typer.Option(help="CSV with the columns file, speaker, emotion")],
+    labels: Annotated[
+        Path, typer.Option(help="table (.csv, .tsv, .jsonl) of file, speaker, emotion")
+    ],
     root: Annotated[Path, typer.Option(help="folder that the column `file` starts from")],
     bundle: Annotated[str, typer.Option(help="name of a shipped bundle, or a folder")] = "default",
     scheme: Annotated[
-        str | None, typer.Option(help=f"{', '.join(SCHEMES)}; default: the bundle's own")
+        str | None,
+        typer.Option(help=f"a label set: {', '.join(SCHEMES)}; default: the bundle's own"),
     ] = None,
     split: Annotated[
         str | None,
@@ -115,23 +95,25 @@ def command(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="of the order of each speaker's clips")] = 0,
+    words: Annotated[
+        bool, typer.Option("--words", help="use the column `text` too, not the sound alone")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
-    """Score a bundle on any folder of labelled clips, by sound alone, each clip on its own.
+    """Score a bundle on any folder of labelled clips, each clip on its own.
 
     Emotion names are mapped by emotrace_models.labels.ALIASES (happy, joy, calm, surprised ...).
     Rows whose emotion is outside the set are dropped and counted, as is audio that cannot be read.
+    A label set that the bundle can be asked for (its views) is measured as a session gets it.
     """
     if scheme is not None and scheme not in SCHEMES:
         raise typer.BadParameter(f"no scheme {scheme!r}; there are {', '.join(SCHEMES)}")
-    try:
-        predictor = Predictor(Bundle.load(bundle_path(bundle)))
+    with named_errors():
+        own = Bundle.load(bundle_path(bundle))
+        predictor = Predictor(own.projected(scheme) if scheme in own.schemes else own)
         clips, taken = read_labels(labels, split)
-        chosen = SCHEMES[scheme] if scheme else predictor.bundle.labels
-        result = evaluate(predictor, clips, root, chosen, seed)
-    except (BundleError, LabelsUnreadable, LabelSetMismatch, EmptyFold) as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(1) from error
+        chosen = SCHEMES[scheme] if scheme else own.labels
+        result = evaluate(predictor, clips, root, chosen, seed, words)
     report = {
         "bundle": predictor.bundle.name,
         "version": predictor.bundle.version,
@@ -150,58 +132,6 @@ def command(
         typer.echo(f"{name:12} {row}")
 
 
-@dataclass(frozen=True, slots=True)
-class _Wave:
-    """Clips of different speakers, so that they can be heard at once."""
-
-    turns: tuple[int, ...]
-    states: dict[str, DialogueState]
-
-
-def _waves(order: Sequence[int], clips: Sequence[LabelledClip], size: int = 16) -> Iterator[_Wave]:
-    """Batches of at most `size` clips with one a speaker, each speaker's in the given order."""
-    waiting: dict[str, list[int]] = {}
-    for i in reversed(order):
-        waiting.setdefault(clips[i].speaker, []).append(i)
-    states: dict[str, DialogueState] = {}
-    while waiting:
-        speakers = list(waiting)[:size]
-        yield _Wave(tuple(waiting[s].pop() for s in speakers), states)
-        waiting = {s: left for s, left in waiting.items() if left}
-
-
-def _heard(
-    predictor: Predictor,
-    wave: _Wave,
-    clips: Sequence[LabelledClip],
-    root: Path,
-    unreadable: dict[str, str],
-) -> Iterator[tuple[int, np.ndarray]]:
-    """The posterior of each clip of a wave that can be heard."""
-    items: list[tuple[DialogueState, Utterance]] = []
-    turns: list[int] = []
-    for i in wave.turns:
-        clip = clips[i]
-        try:
-            samples = read_sound(root / clip.file)
-        except ValueError as error:
-            unreadable[clip.file] = str(error)
-            continue
-        state = wave.states.get(clip.speaker) or predictor.start()
-        items.append((state, Utterance(i, clip.speaker, 0, len(samples), samples)))
-        turns.append(i)
-    if not items:
-        return
-    try:
-        results = predictor.predict(items)
-    except NothingToHear as error:
-        raise BundleError(f"the bundle cannot hear: {error}") from error
-    for i, (state, outcome) in zip(turns, results, strict=True):
-        # The speaker's statistics go on; context and decoder start anew.
-        wave.states[clips[i].speaker] = replace(predictor.start(), speakers=state.speakers)
-        yield i, outcome.prediction.posterior
-
-
 def _classes(predictor: Predictor, scheme: LabelSet) -> list[int]:
     """The class of the scheme that each class of the bundle counts as."""
     found = [scheme.project(name) for name in predictor.labels]
@@ -209,10 +139,3 @@ def _classes(predictor: Predictor, scheme: LabelSet) -> list[int]:
         missing = [name for name, to in zip(predictor.labels, found, strict=True) if to is None]
         raise LabelSetMismatch(f"{scheme.scheme} has no class for {', '.join(missing)}")
     return [scheme.index(name) for name in found if name is not None]
-
-
-def _projected(emotion: str, scheme: LabelSet) -> str | None:
-    try:
-        return scheme.project(canonical(emotion))
-    except UnknownLabel:
-        return None

@@ -8,8 +8,10 @@ from contextlib import contextmanager
 import typer
 
 from emotrace_models.bundle import BundleError
+from emotrace_models.labels import LabelSetMismatch
 from emotrace_training.feature_cache import CacheCorrupted
 from emotrace_training.manifests import ManifestError
+from emotrace_training.metrics import EmptyFold
 from emotrace_training.recipe import RecipeError
 from emotrace_training.splits import SplitError
 
@@ -24,7 +26,8 @@ def named_errors() -> Iterator[None]:
     try:
         yield
     except (
-        BundleError, CacheCorrupted, ManifestError, RecipeError, SplitError, TrainingError,
+        BundleError, CacheCorrupted, EmptyFold, LabelSetMismatch, ManifestError, RecipeError,
+        SplitError, TrainingError,
     ) as error:  # fmt: skip
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from error

@@ -7,15 +7,12 @@ Columns: `label` and `file`, `text` or both; if wanted `id`, `speaker`, `gender`
 
 from __future__ import annotations
 
-import json
-import math
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 from emotrace_training.corpora.loading import Loaded, Settings
 from emotrace_training.corpora.own_labels import label_of, split_of
-from emotrace_training.corpora.tables import decoded, rows
+from emotrace_training.corpora.tables import seconds_between, table_rows
 from emotrace_training.manifests import ManifestError, Record
 
 COLUMNS = (
@@ -23,7 +20,6 @@ COLUMNS = (
     "video", "split", "language",
 )  # fmt: skip
 EMOTION = "emotion"  # another name for the column of labels
-DELIMITERS = {".csv": ",", ".tsv": "\t"}
 UNKNOWN_COLUMN = "unknown column, not used"
 NO_SPEAKER = "row without speaker"
 BEYOND = "part ends after its file"
@@ -37,7 +33,7 @@ def read_own_table(table: Path, settings: Settings, name: str) -> Loaded:
     seen: dict[str, str] = {}
     used: dict[tuple[str, str, str], str] = {}
     columns: set[str] = set()
-    for place, row in _rows(table):
+    for place, row in table_rows(table):
         for column in set(row) - columns - set(COLUMNS) - {EMOTION}:
             loaded.fault(UNKNOWN_COLUMN, place, f"{column!r}; known: {', '.join(COLUMNS)}")
         columns |= set(row)
@@ -67,8 +63,8 @@ def _record(
         raise ManifestError(f"{place}: no label; write unknown where there is none")
     emotion = label_of(raw, place, settings)
     split = split_of(row.get("split", ""), place)
-    span = _pair(row, "from", "to", place)
-    times = _pair(row, "start", "end", place)
+    span = seconds_between(row, "from", "to", place)
+    times = seconds_between(row, "start", "end", place)
     if not row.get("speaker"):
         loaded.fault(NO_SPEAKER, place, "counted as one person, `unknown`")
     file = table.parent / row["file"] if row.get("file") else None
@@ -108,34 +104,3 @@ def _identifier(row: dict[str, str], place: str) -> str:
         return f"line-{place.rpartition(':')[2]}"
     part = f"@{row['from']}" if row.get("from") else ""
     return Path(row["file"]).with_suffix("").as_posix() + part
-
-
-def _pair(row: dict[str, str], first: str, second: str, place: str) -> tuple[float, float] | None:
-    if not row.get(first) and not row.get(second):
-        return None
-    try:
-        begin, end = float(row.get(first, "")), float(row.get(second, ""))
-    except ValueError:
-        raise ManifestError(f"{place}: {first} and {second} are seconds, both or neither") from None
-    if not (math.isfinite(end) and 0 <= begin < end):
-        raise ManifestError(f"{place}: {first} {begin} and {second} {end} do not go forward")
-    return begin, end
-
-
-def _rows(table: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    if table.suffix.lower() in DELIMITERS:
-        yield from rows(table, (), DELIMITERS[table.suffix.lower()])
-    elif table.suffix.lower() in (".jsonl", ".ndjson"):
-        for number, line in enumerate(decoded(table).split("\n"), start=1):
-            if not line.strip():
-                continue
-            place = f"{table}:{number}"
-            try:
-                values = json.loads(line)
-            except ValueError as error:
-                raise ManifestError(f"{place}: is not JSON: {error}") from error
-            if not isinstance(values, dict):
-                raise ManifestError(f"{place}: is no object")
-            yield place, {k: "" if v is None else str(v).strip() for k, v in values.items()}
-    else:
-        raise ManifestError(f"{table}: is none of .csv, .tsv, .jsonl")

@@ -1,13 +1,17 @@
-"""Rows of CSV and TSV files with their line numbers."""
+"""Rows of tables (CSV, TSV, JSON lines) with their line numbers."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from emotrace_training.manifests import ManifestError
+
+DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
 
 def decoded(file: Path) -> str:
@@ -42,3 +46,41 @@ def rows(
             if isinstance(name, str)
         }
         yield f"{file}:{reader.line_num}", cells
+
+
+def table_rows(table: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    """Each row of a .csv, .tsv or .jsonl with its place (`file:line`), cells as text, stripped.
+
+    Raises ManifestError, which names file and line.
+    """
+    if table.suffix.lower() in DELIMITERS:
+        yield from rows(table, (), DELIMITERS[table.suffix.lower()])
+    elif table.suffix.lower() in (".jsonl", ".ndjson"):
+        for number, line in enumerate(decoded(table).split("\n"), start=1):
+            if not line.strip():
+                continue
+            place = f"{table}:{number}"
+            try:
+                values = json.loads(line)
+            except ValueError as error:
+                raise ManifestError(f"{place}: is not JSON: {error}") from error
+            if not isinstance(values, dict):
+                raise ManifestError(f"{place}: is no object")
+            yield place, {k: "" if v is None else str(v).strip() for k, v in values.items()}
+    else:
+        raise ManifestError(f"{table}: is none of .csv, .tsv, .jsonl")
+
+
+def seconds_between(
+    row: Mapping[str, str], first: str, second: str, place: str
+) -> tuple[float, float] | None:
+    """The times in two columns of a row; None where both are empty. Raises ManifestError."""
+    if not row.get(first) and not row.get(second):
+        return None
+    try:
+        begin, end = float(row.get(first, "")), float(row.get(second, ""))
+    except ValueError:
+        raise ManifestError(f"{place}: {first} and {second} are seconds, both or neither") from None
+    if not (math.isfinite(end) and 0 <= begin < end):
+        raise ManifestError(f"{place}: {first} {begin} and {second} {end} do not go forward")
+    return begin, end
