@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from emotrace_models.bundle import Bundle
+from emotrace_models.bundle import Bundle, View
 from emotrace_models.calibration import Calibration
 from emotrace_models.decoding import DecoderConfig
 from emotrace_models.encoders import CompactAcoustic, CompactLexical
@@ -21,8 +21,12 @@ def toy_bundle(
     seed: int = 1,
     name: str = "toy",
     scheme: str = "common4",
+    views: tuple[str, ...] = (),
 ) -> Path:
-    """Write a toy bundle to folder `path` and return it. Same seed, same bundle."""
+    """Write a toy bundle to folder `path` and return it. Same seed, same bundle.
+
+    views: smaller label sets that it can be asked for, by scheme.
+    """
     torch.manual_seed(seed)
     encoders = {
         kind.modality: kind(*kind.small()).eval() for kind in (CompactAcoustic, CompactLexical)
@@ -59,6 +63,13 @@ def toy_bundle(
             name: data
             for modality in modalities
             for name, data in encoders[modality].asset_files.items()
+        },
+        views={
+            view: View(
+                Calibration({"acoustic": 2.0, "acoustic+lexical": 1.8}, abstain_below=0.5),
+                DecoderConfig(p0=0.3),
+            )
+            for view in views
         },
     )
     bundle.save(path)

@@ -36,6 +36,9 @@ Language = Annotated[
 ]
 
 
+LabelNames = Annotated[tuple[str, ...], Field(strict=False)]
+
+
 def _supported_rate(rate: int) -> int:
     if rate not in SAMPLE_RATES:
         raise ValueError(f"a sample rate is one of {', '.join(map(str, SAMPLE_RATES))} Hz")
@@ -136,14 +139,21 @@ class SessionStart(Message):
     endpointing: Endpointing = Endpointing()
     interim: bool = Field(default=True, description="send emotion.interim while somebody speaks")
     bundle: str | None = Field(default=None, max_length=64, description="default: the server's")
-    labels: tuple[str, ...] | None = Field(
-        default=None,
-        strict=False,
-        description="the label set the client is built for, in any order",
+    labels: LabelNames | str | None = Field(
+        default=None, description="names of a label set in any order, or its scheme: common4"
     )
     purpose: str | None = Field(
         default=None, max_length=64, description="what the estimates are for"
     )
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _are_names(cls, labels: object) -> object:
+        # Before the union is tried, whose faults would name each of its members.
+        names = labels if isinstance(labels, list | tuple) else [labels]
+        if labels is not None and not all(isinstance(name, str) for name in names):
+            raise ValueError("a label set is a list of names, or the name of its scheme")
+        return labels
 
     @field_validator("speakers")
     @classmethod

@@ -233,6 +233,7 @@ class ClientConversation:
             ("events", totals.events, self.received),
             ("finals", totals.finals, self.counts["emotion.final"]),
             ("revisions", totals.revisions, self.counts["emotion.revised"]),
+            ("rejected utterances", totals.rejected, self.counts["speech.rejected"]),
         ):
             if said != counted:
                 raise ConversationError(f"the server sent {said} {name} and {counted} came")

@@ -1,17 +1,26 @@
-"""The tables of docs/protocol.md, from the models: messages, events, errors, warnings."""
+"""The tables of docs/protocol.md, from the models: messages, events, doubts, errors, warnings."""
 
 from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from emotrace_protocol.errors import WARNING_MEANINGS, ErrorCode, WarningCode
+from emotrace_protocol.errors import (
+    DOUBT_MEANINGS,
+    WARNING_MEANINGS,
+    DoubtCode,
+    ErrorCode,
+    WarningCode,
+)
 from emotrace_protocol.events import EVENTS, Event
 from emotrace_protocol.messages import MESSAGES
+
+C = TypeVar("C", bound=StrEnum)
 
 
 def fill(page: str, messages_schema: dict[str, Any]) -> str:
@@ -19,8 +28,9 @@ def fill(page: str, messages_schema: dict[str, Any]) -> str:
     tables = {
         "messages": _messages(messages_schema["$defs"]),
         "events": _events(),
+        "doubts": _meanings(DoubtCode, DOUBT_MEANINGS),
         "errors": _errors(),
-        "warnings": _warnings(),
+        "warnings": _meanings(WarningCode, WARNING_MEANINGS),
     }
     for name, table in tables.items():
         begin, end = f"<!-- generated: {name} -->", f"<!-- end: {name} -->"
@@ -100,9 +110,8 @@ def _errors() -> str:
     return _table(("code", "close", "fatal", "retryable", "cure"), rows)
 
 
-def _warnings() -> str:
-    rows = [(f"`{code}`", WARNING_MEANINGS[code]) for code in WarningCode]
-    return _table(("code", "meaning"), rows)
+def _meanings(codes: Iterable[C], meanings: Mapping[C, str]) -> str:
+    return _table(("code", "meaning"), [(f"`{code}`", meanings[code]) for code in codes])
 
 
 def _summary(model: type[BaseModel]) -> str:

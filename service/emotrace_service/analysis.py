@@ -136,6 +136,7 @@ async def analyze(
         utterances=understanding.utterances,
         finals=conversation.counts["emotion.final"],
         revisions=conversation.counts["emotion.revised"],
+        rejected=conversation.counts["speech.rejected"],
         failed=understanding.failed,
         events=conversation.sent + 1,
     )
@@ -150,10 +151,11 @@ def report(said: Sequence[events.Event]) -> dict[str, Any]:
     assert isinstance(last, events.SessionEnded)
     return {
         **first.model_dump(
-            mode="json", include={"bundle", "labels", "modalities", "speakers", "notice"}
+            mode="json",
+            include={"bundle", "labels", "label_sets", "modalities", "speakers", "notice"},
         ),
         "audio_ms": last.totals.audio_ms,
-        "note": None if last.totals.utterances else NO_SPEECH,
+        "note": None if last.totals.utterances > last.totals.rejected else NO_SPEECH,
         "utterances": _utterances(said),
         "events": [event.model_dump(mode="json") for event in said],
     }
@@ -163,8 +165,8 @@ def _utterances(said: Sequence[events.Event]) -> list[Mapping[str, Any]]:
     """One entry an utterance, in the order of their ends, with its last label."""
     found: dict[int, dict[str, Any]] = {}
     for event in said:
-        if isinstance(event, events.SpeechEnded):
-            found[event.utterance] = {
+        if isinstance(event, events.SpeechEnded | events.SpeechRejected):
+            entry = {
                 "utterance": event.utterance,
                 "speaker": event.speaker,
                 "start_ms": event.start_ms,
@@ -172,7 +174,11 @@ def _utterances(said: Sequence[events.Event]) -> list[Mapping[str, Any]]:
                 "text": None,
                 "label": None,
                 "posterior": None,
+                "rejected": None,
             }
+            entry = found.setdefault(event.utterance, entry)
+            if isinstance(event, events.SpeechRejected):
+                entry["rejected"] = event.reason
         elif isinstance(event, events.TranscriptFinal):
             found[event.utterance]["text"] = event.text
         elif isinstance(event, events.EmotionFinal):
@@ -180,6 +186,8 @@ def _utterances(said: Sequence[events.Event]) -> list[Mapping[str, Any]]:
                 "label": event.decoder.label,
                 "posterior": event.posterior,
                 "abstained": event.abstained,
+                "doubts": event.doubts,
+                "affect": None if event.affect is None else event.affect.model_dump(),
             }
         elif isinstance(event, events.EmotionRevised):
             found[event.utterance]["label"] = event.label

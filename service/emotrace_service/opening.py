@@ -37,6 +37,7 @@ WORDS_OFF = "The session was started with transcription off."
 class Plan:
     """How one session's audio, words and pictures are understood, and by which bundle.
 
+    bundle: under the label set that was asked for. label_sets: all that could have been, by scheme.
     pictures, words: whether they are used at all. server_words: whether the server transcribes.
     waits_for_words: whether each utterance waits for the client's, and how long in seconds.
     idle_samples: without speech for so long, the session is over.
@@ -44,6 +45,7 @@ class Plan:
     """
 
     bundle: Bundle
+    label_sets: Mapping[str, tuple[str, ...]]
     audio: AudioFormat
     speakers: tuple[str, ...]
     language: str | None
@@ -67,7 +69,8 @@ def plan_session(
 
     Raises ProtocolError where the server cannot give what the client asks for.
     """
-    bundle = _viewed(_chosen(start.bundle, bundles, settings), start.labels)
+    chosen = _chosen(start.bundle, bundles, settings)
+    bundle = _viewed(chosen, start.labels)
     try:
         endpointing = EndpointingConfig.from_wire(start.endpointing)
     except ValueError as error:
@@ -88,6 +91,7 @@ def plan_session(
     wordless = Modality.LEXICAL in bundle.requires
     return Plan(
         bundle=bundle,
+        label_sets=label_sets(chosen),
         audio=start.audio,
         speakers=start.speakers or tuple(ascii_uppercase[: start.audio.channels]),
         language=start.language,
@@ -115,16 +119,25 @@ def _chosen(name: str | None, bundles: Mapping[str, Bundle], settings: Settings)
     return bundles[name]
 
 
-def _viewed(bundle: Bundle, names: Sequence[str] | None) -> Bundle:
-    """The bundle under the label set of these names, its own by default. Raises ProtocolError."""
-    if names is None:
+def label_sets(bundle: Bundle) -> dict[str, tuple[str, ...]]:
+    """The names of all label sets that a session may ask for, by scheme, the bundle's own first."""
+    return {scheme: bundle.projected(scheme).labels.names for scheme in bundle.schemes}
+
+
+def _viewed(bundle: Bundle, wanted: Sequence[str] | str | None) -> Bundle:
+    """The bundle under a label set, by its scheme or its names. Raises ProtocolError."""
+    if wanted is None:
         return bundle
-    views = [bundle.projected(scheme) for scheme in bundle.schemes]
-    for view in views:
-        if sorted(view.labels.names) == sorted(names):
-            return view
-    sets = "; or ".join(", ".join(view.labels.names) for view in views)
-    raise _refused(ErrorCode.LABELS_MISMATCH, f"The bundle's labels are {sets}.", "labels")
+    sets = label_sets(bundle)
+    for scheme, names in sets.items():
+        if wanted == scheme if isinstance(wanted, str) else sorted(wanted) == sorted(names):
+            return bundle.projected(scheme)
+    told = "; ".join(f"{scheme} ({', '.join(names)})" for scheme, names in sets.items())
+    raise _refused(
+        ErrorCode.LABELS_MISMATCH,
+        f"The bundle {bundle.name!r} has these label sets: {told}.",
+        "labels",
+    )
 
 
 def modality_status(
@@ -165,6 +178,7 @@ def started_fields(session: str, plan: Plan, settings: Settings) -> dict[str, An
         "protocol_version": PROTOCOL_VERSION,
         "bundle": bundle_info(bundle),
         "labels": bundle.labels.names,
+        "label_sets": plan.label_sets,
         "modalities": plan.modalities,
         "audio": plan.audio,
         "speakers": plan.speakers,

@@ -14,7 +14,7 @@ from emotrace_protocol.errors import ProtocolError
 from emotrace_service.analysis import analyze
 from emotrace_service.errors import error_body, http_status
 from emotrace_service.listening import SocketClosed
-from emotrace_service.opening import bundle_info
+from emotrace_service.opening import bundle_info, label_sets
 from emotrace_service.origins import is_allowed
 from emotrace_service.serving import Serving
 from emotrace_service.session import Session
@@ -132,6 +132,7 @@ async def models(request: Request) -> dict[str, Any]:
             {
                 **bundle_info(bundle).model_dump(mode="json"),
                 "labels": bundle.labels.names,
+                "label_sets": label_sets(bundle),
                 "model": name_of(type(bundle.fusion)),
                 "modalities": [modality.value for modality in bundle.fusion.modalities],
                 "requires": [modality.value for modality in bundle.requires],

@@ -219,6 +219,7 @@ class Session:
                 utterances=understanding.utterances,
                 finals=counts["emotion.final"],
                 revisions=counts["emotion.revised"],
+                rejected=counts["speech.rejected"],
                 failed=understanding.failed,
                 events=self._conversation.sent + 1,
             )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -27,6 +30,19 @@ def test_every_label_has_a_point_or_is_no_feeling() -> None:
     assert set(CANONICAL) == set(POINTS) | NO_FEELING
     assert all(-1 <= one <= 1 for p in POINTS.values() for one in (p.valence, p.arousal))
     assert {name for scheme in SCHEMES.values() for name in scheme.names} <= set(POINTS)
+
+
+def test_the_page_and_its_picture_have_the_same_points(root: Path) -> None:
+    row = r"^\| (\w+) \| (−?\d\.\d\d) \| (−?\d\.\d\d) \|"
+    page = (root / "docs" / "affect.md").read_text(encoding="utf-8").replace("−", "-")
+    rows = re.findall(row.replace("−", "-"), page, re.MULTILINE)
+    assert {name: Affect(float(v), float(a)) for name, v, a in rows} == POINTS
+    picture = (root / "docs" / "images" / "affect.svg").read_text(encoding="utf-8")
+    dots = re.findall(r'<circle cx="(\S+)" cy="(\S+)" [^>]*><title>(\w+)<', picture)
+    assert len(dots) == len(POINTS)
+    for x, y, name in dots:
+        place = (float(x) / 100, -float(y) / 100)
+        assert place == pytest.approx((POINTS[name].valence, POINTS[name].arousal))
 
 
 @pytest.mark.parametrize(

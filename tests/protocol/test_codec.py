@@ -116,7 +116,9 @@ def test_a_wrong_field_is_named(message: dict[str, object], param: str) -> None:
         ({"endpointing": {"threshold": 1.5}}, "endpointing.threshold"),
         ({"interim": 1}, "interim"),
         ({"bundle": "x" * 65}, "bundle"),
-        ({"labels": [1]}, "labels.0"),
+        ({"labels": [1]}, "labels"),
+        ({"labels": 4}, "labels"),
+        ({"labels": {"common4": 1}}, "labels"),
         ({"purpose": ["research"]}, "purpose"),
     ],
 )
@@ -124,6 +126,15 @@ def test_a_wrong_start_is_a_config_error(fields: dict[str, object], param: str) 
     error = refused(start(**fields))
     assert (error.code, error.param) == (ErrorCode.CONFIG_INVALID, param)
     assert error.message_type == "session.start"
+
+
+@pytest.mark.parametrize("labels", [["anger", "neutral"], [], "common4", None])
+def test_a_label_set_is_its_names_or_its_scheme(labels: list[str] | str | None) -> None:
+    message, unknown = decode_message(start(labels=labels))
+    assert isinstance(message, SessionStart)
+    assert message.labels == (tuple(labels) if isinstance(labels, list) else labels)
+    assert unknown == ()
+    assert decode_message(encode(message))[0] == message
 
 
 @pytest.mark.parametrize(

@@ -35,8 +35,9 @@ IMAGE = Image(speaker="A", jpeg="")
 NOTHING = {"audio_ms": 0, "audio_bytes": 0, "messages": 0, "utterances": 0, "failed": 0}
 
 
-def totals(events: int, finals: int = 0, revisions: int = 0) -> dict[str, int]:
-    return NOTHING | {"events": events, "finals": finals, "revisions": revisions}
+def totals(events: int, finals: int = 0, revisions: int = 0, rejected: int = 0) -> dict[str, int]:
+    counted = {"finals": finals, "revisions": revisions, "rejected": rejected}
+    return NOTHING | counted | {"events": events}
 
 
 @pytest.fixture
@@ -260,7 +261,12 @@ def test_the_client_wants_only_the_end_after_a_fatal_error(client: ClientConvers
 
 @pytest.mark.parametrize(
     ("said", "wrong"),
-    [(totals(3), "3 events"), (totals(2, finals=1), "1 finals"), (totals(2, 0, 4), "4 revisions")],
+    [
+        (totals(3), "3 events"),
+        (totals(2, finals=1), "1 finals"),
+        (totals(2, 0, 4), "4 revisions"),
+        (totals(2, rejected=2), "2 rejected"),
+    ],
 )
 def test_the_client_compares_the_totals(
     client: ClientConversation, said: dict[str, int], wrong: str

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
+from emotrace_models.affect import read_affect
 from emotrace_protocol import (
     NOTICE,
     ClientConversation,
@@ -19,7 +20,8 @@ from emotrace_protocol import (
     decode_event,
     decode_message,
 )
-from emotrace_protocol.events import EVENTS, EmotionFinal
+from emotrace_protocol.errors import DOUBT_MEANINGS, DoubtCode
+from emotrace_protocol.events import EVENTS, EmotionFinal, Estimate, SessionEnded
 from emotrace_protocol.messages import MESSAGES
 from emotrace_protocol.schema import asyncapi, events_schema, main, messages_schema
 from emotrace_protocol.tables import fill
@@ -155,3 +157,15 @@ def test_the_example_adds_up(page: str) -> None:
     for label, logit in final.explanation.logits.items():
         parts = [part.logits[label] for part in final.explanation.contributions]
         assert sum(parts) + final.explanation.bias[label] == pytest.approx(logit)
+    for estimate in (event for event in events if isinstance(event, Estimate)):
+        read, said = read_affect(estimate.posterior), estimate.affect
+        assert read is not None
+        assert said is not None
+        assert (said.valence, said.arousal) == pytest.approx((read.valence, read.arousal), abs=1e-4)
+    (ended,) = [event for event in events if isinstance(event, SessionEnded)]
+    totals = ended.totals
+    assert totals.utterances == totals.finals + totals.rejected + totals.failed
+
+
+def test_every_doubt_has_its_meaning() -> None:
+    assert set(DOUBT_MEANINGS) == set(DoubtCode)
