@@ -77,6 +77,7 @@ class Scripted:
             "utterances": counts["speech.ended"],
             "finals": counts["emotion.final"],
             "revisions": counts["emotion.revised"],
+            "rejected": counts["speech.rejected"],
             "failed": 0,
             "events": self.conversation.sent + 1,
         }

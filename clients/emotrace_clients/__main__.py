@@ -40,6 +40,9 @@ Language = Annotated[str, typer.Option(help="For the server's transcriber: en, d
 Words = Annotated[Transcription, typer.Option("--transcription", help="Where words come from.")]
 Interim = Annotated[bool, typer.Option(help="Estimates while somebody speaks.")]
 BundleName = Annotated[str, typer.Option(help="Which bundle. Default: the server's.")]
+Labels = Annotated[
+    str, typer.Option(help="Which label set: its scheme, common4, or its names, with commas.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print every event as a line of JSON.")]
 Fast = Annotated[
     bool, typer.Option("--fast", help="As fast as the server goes; no interim estimates.")
@@ -62,12 +65,20 @@ def stream(
     language: Language = "",
     interim: Interim = True,
     bundle: BundleName = "",
+    labels: Labels = "",
     json: Json = False,
 ) -> None:
     """Streams sound files as one dialogue, at the pace of time."""
     turns = None if transcript is None else _checked(read_turns, transcript)
     choices = Choices(
-        url, _names(speakers), transcription, language or None, interim, bundle or None, json
+        url,
+        _names(speakers),
+        transcription,
+        language=language or None,
+        interim=interim,
+        bundle=bundle or None,
+        labels=_label_set(labels),
+        json=json,
     )
     _run(play(choices, files, fast=fast, turns=turns))
 
@@ -84,6 +95,7 @@ def listen_(
     language: Language = "",
     interim: Interim = True,
     bundle: BundleName = "",
+    labels: Labels = "",
     json: Json = False,
 ) -> None:
     """Listens to the microphone until Ctrl-C. Two names in --speakers take a stereo input."""
@@ -92,7 +104,14 @@ def listen_(
             typer.echo(line)
         return
     choices = Choices(
-        url, _names(speakers), transcription, language or None, interim, bundle or None, json
+        url,
+        _names(speakers),
+        transcription,
+        language=language or None,
+        interim=interim,
+        bundle=bundle or None,
+        labels=_label_set(labels),
+        json=json,
     )
     _run(listen(choices, int(device) if device.isdecimal() else device or None))
 
@@ -103,11 +122,19 @@ def demo(
     fast: Fast = False,
     interim: Interim = True,
     bundle: BundleName = "",
+    labels: Labels = "",
     json: Json = False,
 ) -> None:
     """Streams the demo: two synthetic voices, 30 seconds, their words sent along."""
     _checked(await_ready, url, time.sleep)
-    choices = Choices(url, shipped.speakers(), interim=interim, bundle=bundle or None, json=json)
+    choices = Choices(
+        url,
+        shipped.speakers(),
+        interim=interim,
+        bundle=bundle or None,
+        labels=_label_set(labels),
+        json=json,
+    )
     _run(play(choices, [shipped.AUDIO], fast=fast, turns=read_turns(shipped.TURNS)))
 
 
@@ -118,6 +145,11 @@ def main() -> None:
 
 def _names(speakers: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in speakers.split(",") if name.strip())
+
+
+def _label_set(labels: str) -> tuple[str, ...] | str | None:
+    """Names with commas are a set; one word is the scheme of one."""
+    return _names(labels) if "," in labels else labels.strip() or None
 
 
 def _checked(work: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:

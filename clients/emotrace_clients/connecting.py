@@ -31,7 +31,7 @@ async def connect(
     endpointing: Endpointing | None = None,
     interim: bool = True,
     bundle: str | None = None,
-    labels: Sequence[str] | None = None,
+    labels: Sequence[str] | str | None = None,
     purpose: str | None = None,
     event_buffer: int = DEFAULT_EVENT_BUFFER,
 ) -> AsyncIterator[Session]:
@@ -41,6 +41,8 @@ async def connect(
         for each of `speakers` (one channel if they are not named).
     speakers: one name a channel; default A, B, C, ...
     transcription: auto, client or off (docs/protocol.md, Text).
+    labels: one of the bundle's label sets, by its names or by its scheme ("common4"); default: the
+        bundle's own. `session.started.label_sets` has them all.
     event_buffer: how many events may wait to be read.
 
     Leaving the block closes the connection; call `end()` and read to session.ended before, so that
@@ -57,7 +59,7 @@ async def connect(
         endpointing=endpointing or Endpointing(),
         interim=interim,
         bundle=bundle,
-        labels=None if labels is None else tuple(labels),
+        labels=labels if labels is None or isinstance(labels, str) else tuple(labels),
         purpose=purpose,
     )
     socket = await _open(url)

@@ -12,6 +12,7 @@ from emotrace_protocol.events import (
     Failed,
     SessionEnded,
     SessionStarted,
+    SpeechRejected,
     TranscriptFinal,
     Warned,
 )
@@ -48,6 +49,9 @@ class PlainLines:
                 self._words[event.utterance] = event.text
             case EmotionFinal():
                 return [self._final(event)]
+            case SpeechRejected():
+                self._words.pop(event.utterance, None)
+                return [wording.rejected(event)]
             case EmotionRevised():
                 return [f"revised  {wording.revision(event)}"]
             case Warned():
@@ -67,6 +71,8 @@ class PlainLines:
             wording.dialogue(final),
             f"why: {wording.why(final)}",
             wording.basis(final),
+            wording.doubts(final),
+            wording.affect(final),
             f"“{wording.printable(words)}”" if words else "",
         ]
         return "  ".join(part for part in parts if part)

@@ -36,7 +36,10 @@ class View(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """What the commands have in common. speakers: empty for the server's names."""
+    """What the commands have in common. speakers: empty for the server's names.
+
+    labels: names, or a scheme; None for the bundle's own.
+    """
 
     url: str = DEFAULT_URL
     speakers: tuple[str, ...] = ()
@@ -44,6 +47,7 @@ class Choices:
     language: str | None = None
     interim: bool = True
     bundle: str | None = None
+    labels: tuple[str, ...] | str | None = None
     json: bool = False
 
 
@@ -109,6 +113,7 @@ def _connect(
         language=choices.language,
         interim=choices.interim,
         bundle=choices.bundle,
+        labels=choices.labels,
     )
 
 

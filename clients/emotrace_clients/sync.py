@@ -138,7 +138,7 @@ def connect(
     endpointing: Endpointing | None = None,
     interim: bool = True,
     bundle: str | None = None,
-    labels: Sequence[str] | None = None,
+    labels: Sequence[str] | str | None = None,
     purpose: str | None = None,
     event_buffer: int = DEFAULT_EVENT_BUFFER,
 ) -> Session:

@@ -25,6 +25,7 @@ from emotrace_protocol.events import (
     SessionEnded,
     SessionStarted,
     SpeechEnded,
+    SpeechRejected,
     SpeechStarted,
     TranscriptFinal,
     Warned,
@@ -89,8 +90,11 @@ class LiveView:
             case EmotionInterim():
                 self._interim[event.speaker] = event
             case SpeechEnded():
-                self._speaking.pop(event.speaker, None)
-                self._interim.pop(event.speaker, None)
+                self._fall_silent(event.speaker)
+            case SpeechRejected():
+                self._fall_silent(event.speaker)
+                self._words.pop(event.utterance, None)
+                self._print(Text(wording.rejected(event), style="dim"))
             case TranscriptFinal():
                 self._words[event.utterance] = event.text
             case EmotionFinal():
@@ -113,6 +117,10 @@ class LiveView:
         """Prints a sentence of the client's own."""
         self._print(Text(sentence, style="yellow"))
 
+    def _fall_silent(self, speaker: str) -> None:
+        self._speaking.pop(speaker, None)
+        self._interim.pop(speaker, None)
+
     def _print(self, renderable: Text | Group) -> None:
         self._live.console.print(renderable)
 
@@ -129,7 +137,10 @@ class LiveView:
         reason = Text()
         if words := self._words.pop(final.utterance, ""):
             reason.append(f"“{wording.printable(words)}” ", style="italic")
-        reason.append(", ".join(filter(None, (wording.why(final), wording.basis(final)))), "dim")
+        parts = (wording.why(final), wording.basis(final), wording.affect(final))
+        reason.append(", ".join(filter(None, parts)), "dim")
+        if doubts := wording.doubts(final):
+            reason.append(f" {doubts}", "yellow")
         return Group(line, Padding(reason, (0, 0, 0, REASON_INDENT)))
 
     def _footer(self) -> Group:

@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
+from emotrace_protocol.errors import DoubtCode
 from emotrace_protocol.events import (
     Contribution,
     EmotionFinal,
     EmotionRevised,
     Estimate,
     SessionStarted,
+    SpeechRejected,
     Totals,
 )
 
 SENSES = {"acoustic": "voice", "lexical": "words", "facial": "face"}
+DOUBTS = {
+    DoubtCode.CLIPPING: "sound overdriven",
+    DoubtCode.OFFSET: "sound has an offset",
+    DoubtCode.LOW_LEVEL: "very quiet",
+    DoubtCode.NOISE: "noisy",
+    DoubtCode.NARROW_BAND: "telephone sound",
+    DoubtCode.SHORT: "very short",
+    DoubtCode.MUSIC: "sounds like music",
+    DoubtCode.TEXT_UNRELIABLE: "transcript not trusted",
+    DoubtCode.LANGUAGE: "words of another language",
+    DoubtCode.FACE_UNUSABLE: "no usable face",
+}
+NO_SPEECH = {
+    "not_speech": "no speech",
+    "music": "music or tones, not speech",
+    "noise": "noise, not speech",
+    "too_short": "too short to judge",
+}
 BAR_CELLS = 10
 
 
@@ -51,6 +71,27 @@ def basis(estimate: Estimate) -> str:
     """What the estimate had to do without, or nothing."""
     missing = [SENSES.get(one, one) for one in estimate.missing]
     return f"without {' and '.join(missing)}" if missing else ""
+
+
+def doubts(estimate: Estimate) -> str:
+    """Why to trust it less, or nothing. That the confidence is low, `emotion` says already."""
+    codes = [code for code in estimate.doubts if code != DoubtCode.LOW_CONFIDENCE]
+    if not codes:
+        return ""
+    return f"doubtful: {', '.join(DOUBTS.get(code) or _plain(code) for code in codes)}"
+
+
+def affect(estimate: Estimate) -> str:
+    """Valence and arousal, or nothing."""
+    found = estimate.affect
+    return "" if found is None else f"valence {found.valence:+.1f} arousal {found.arousal:+.1f}"
+
+
+def rejected(event: SpeechRejected) -> str:
+    return (
+        f"{clock(event.start_ms)}-{clock(event.end_ms)}  {printable(event.speaker)}  "
+        f"no estimate: {NO_SPEECH.get(event.reason, _plain(event.reason))}"
+    )
 
 
 def weight(contribution: Contribution, label: str) -> float:
@@ -105,6 +146,9 @@ def opening(started: SessionStarted) -> list[str]:
         f"({printable(bundle.licence)}): {printable(', '.join(started.labels))}. "
         f"Speakers: {printable(', '.join(started.speakers))}."
     ]
+    if len(started.label_sets) > 1:
+        sets = printable(", ".join(started.label_sets))
+        lines.append(f"Label sets to choose from: {sets}.")
     for one in started.modalities:
         if not one.live:
             sense = SENSES.get(one.modality, one.modality)
@@ -118,8 +162,15 @@ def closing(totals: Totals, reason: str) -> list[str]:
         f"{totals.audio_ms / 1000:.1f} s of sound, {totals.utterances} utterances, "
         f"{totals.finals} estimates, {totals.revisions} revisions; nothing was lost."
     ]
+    if totals.rejected:
+        lines.append(f"{totals.rejected} utterances were no speech and have no estimate.")
     if totals.failed:
         lines.append(f"{totals.failed} utterances have no estimate: see the errors above.")
     if reason != "client":
-        lines.append(f"The server ended the session: {printable(reason).replace('_', ' ')}.")
+        lines.append(f"The server ended the session: {_plain(reason)}.")
     return lines
+
+
+def _plain(code: str) -> str:
+    """A code without words of its own: `going_away` as `going away`."""
+    return printable(code).replace("_", " ")

@@ -75,7 +75,11 @@ def test_options_reach_the_session(monkeypatch: pytest.MonkeyPatch, sound: Path)
 
     monkeypatch.setattr(command, "play", play)
     arguments = ["stream", sound, sound, "--fast", "--json", "--no-interim", "--url", "ws://x/"]
-    result = run(*arguments, "--speakers", "Ann, Ben,", "--language", "pl", "--bundle", "mine")
+    result = run(
+        *arguments,
+        *("--speakers", "Ann, Ben,", "--language", "pl", "--bundle", "mine"),
+        *("--labels", "anger, neutral"),
+    )
     assert result.exit_code == 0
     ((choices, paths, options),) = calls
     assert choices == Choices(
@@ -85,6 +89,7 @@ def test_options_reach_the_session(monkeypatch: pytest.MonkeyPatch, sound: Path)
         language="pl",
         interim=False,
         bundle="mine",
+        labels=("anger", "neutral"),
         json=True,
     )
     assert paths == [sound, sound]
@@ -115,10 +120,10 @@ def test_the_demo_sends_its_words(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(command, "play", play)
     monkeypatch.setattr(command, "await_ready", lambda url, sleep: None)
-    assert run("demo", "--bundle", "mine").exit_code == 0
+    assert run("demo", "--bundle", "mine", "--labels", "common4").exit_code == 0
     ((choices, paths, options),) = calls
     assert choices.speakers == shipped.speakers()
-    assert choices.bundle == "mine"
+    assert (choices.bundle, choices.labels) == ("mine", "common4")
     assert paths == [shipped.AUDIO]
     assert len(options["turns"]) == 10
 

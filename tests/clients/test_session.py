@@ -19,7 +19,16 @@ from emotrace_clients import (
     connect,
 )
 from emotrace_protocol import ConversationError, ErrorCode, ProtocolError
-from emotrace_protocol.events import EmotionFinal, Event, Failed, Heartbeat, MarkerReached
+from emotrace_protocol.events import (
+    EmotionFinal,
+    Event,
+    Failed,
+    Heartbeat,
+    MarkerReached,
+    SpeechEnded,
+    SpeechRejected,
+    SpeechStarted,
+)
 from emotrace_protocol.messages import (
     Ack,
     AudioFormat,
@@ -30,6 +39,7 @@ from emotrace_protocol.messages import (
 )
 
 SECOND = bytes(32_000)
+CLICK = {"utterance": 0, "speaker": "A", "start_ms": 100}
 
 
 async def polite(server: Scripted) -> None:
@@ -71,6 +81,52 @@ async def test_a_session_from_start_to_totals() -> None:
     assert [event.type for event in events] == ["session.started", "emotion.final", "session.ended"]
     assert session.totals is not None
     assert session.totals.audio_bytes == 8
+
+
+@pytest.mark.parametrize(
+    ("labels", "asked"),
+    [(None, None), ("common4", "common4"), (["anger", "neutral"], ("anger", "neutral"))],
+)
+async def test_a_label_set_is_asked_for_by_scheme_or_names(
+    labels: list[str] | str | None, asked: tuple[str, ...] | str | None
+) -> None:
+    heard: list[SessionStart] = []
+
+    async def script(server: Scripted) -> None:
+        heard.append(await server.start())
+        await server.serve_until_end()
+
+    async with scripted(script) as url, connect(url, labels=labels) as session:
+        await session.end()
+        assert [event.type async for event in session] == ["session.started", "session.ended"]
+    assert heard == [SessionStart(labels=asked)]
+
+
+async def test_a_rejected_utterance_counts_and_a_lost_one_is_noticed() -> None:
+    lost = False
+
+    async def script(server: Scripted) -> None:
+        await server.start()
+        await server.say(SpeechStarted, **CLICK)
+        await server.say(SpeechEnded, **CLICK, end_ms=400, reason="silence")
+        await server.say(SpeechRejected, **CLICK, end_ms=400, reason="noise")
+        while not isinstance(await server.hear(), SessionEnd):
+            pass
+        await server.end(**({"rejected": 2} if lost else {}))
+
+    async with scripted(script) as url:
+        async with connect(url) as session:
+            await session.end()
+            events = [event async for event in session]
+        assert events[3].type == "speech.rejected"
+        assert session.totals is not None
+        assert session.totals.rejected == 1
+        lost = True
+        async with connect(url) as session:
+            await session.end()
+            with pytest.raises(ProtocolBroken, match="2 rejected utterances and 1 came"):
+                async for _ in session:
+                    pass
 
 
 async def test_a_marker_waits_for_its_echo_and_is_an_event_too() -> None:
@@ -219,7 +275,7 @@ async def test_a_refused_start_is_an_exception_of_connect() -> None:
         await server.socket.close(4422)
 
     async with scripted(script) as url:
-        with pytest.raises(SessionFailed, match="own label set"):
+        with pytest.raises(SessionFailed, match="label set of the bundle"):
             async with connect(url, labels=("joy",)):
                 pass
 

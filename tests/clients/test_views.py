@@ -13,6 +13,7 @@ from emotrace_clients.lines import JsonLines, PlainLines
 from emotrace_clients.terminal import LiveView
 from emotrace_protocol import NOTICE, ErrorCode, Event, ProtocolError, decode_event
 from emotrace_protocol.events import (
+    Affect,
     EmotionInterim,
     EmotionRevised,
     Failed,
@@ -21,6 +22,7 @@ from emotrace_protocol.events import (
     SessionEnded,
     SessionStarted,
     SpeechEnded,
+    SpeechRejected,
     SpeechStarted,
     Totals,
     TranscriptFinal,
@@ -33,27 +35,41 @@ TOTALS = Totals(
     audio_ms=2_000,
     audio_bytes=1,
     messages=1,
-    utterances=1,
+    utterances=2,
     finals=1,
     revisions=1,
+    rejected=1,
     failed=0,
     events=1,
 )
 SPEECH = {"utterance": 0, "speaker": "Ann", "start_ms": 0}
+CLICK = {"utterance": 1, "speaker": "Ben", "start_ms": 1_000}
+SEVEN = ("neutral", "surprise", "fear", "sadness", "happiness", "disgust", "anger")
+FINAL = final(
+    0, "Ann", doubts=("noise",), affect=Affect(valence=-0.25, arousal=0.57), abstained=False
+)
 INTERIM = {
     key: value
     for key, value in final(0, "Ann").model_dump().items()
     if key in EmotionInterim.model_fields and key != "type"
 }
 EVENTS: tuple[Event, ...] = (
-    SessionStarted(sequence=0, **started(START)),
+    SessionStarted(
+        sequence=0,
+        **started(START) | {"label_sets": {"ekman7": SEVEN, "common4": ("anger", "happiness")}},
+    ),
     SpeechStarted(sequence=1, **SPEECH),
     EmotionInterim(**INTERIM),
     SpeechEnded(sequence=3, **SPEECH, end_ms=900, reason="silence"),
     TranscriptFinal(
         sequence=4, **SPEECH, end_ms=900, text="Go \x1b[31maway!", language=None, source="client"
     ),
-    final(0, "Ann"),
+    FINAL,
+    SpeechStarted(sequence=6, **CLICK),
+    TranscriptFinal(
+        sequence=6, **CLICK, end_ms=1_400, text="Thank you.", language=None, source="server"
+    ),
+    SpeechRejected(sequence=6, **CLICK, end_ms=1_400, reason="noise"),
     EmotionRevised(
         sequence=6,
         **SPEECH,
@@ -70,6 +86,11 @@ EVENTS: tuple[Event, ...] = (
     SessionEnded(sequence=11, reason="client", totals=TOTALS),
 )
 TOLD = (
+    "Label sets to choose from: ekman7, common4.",
+    "doubtful: noisy",
+    "valence -0.2 arousal +0.6",
+    "0:01.0-0:01.4  Ben  no estimate: noise, not speech",
+    "1 utterances were no speech",
     "Not used: words (off)",
     NOTICE,
     "0:00.0",
@@ -110,6 +131,7 @@ def test_plain_lines_say_everything_once_and_a_line_each() -> None:
     assert sum(NOTICE in line for line in lines) == 1
     assert all("\n" not in line and "\x1b" not in line for line in lines)
     assert sum("why:" in line for line in lines) == 1
+    assert "Thank you" not in text, "words heard in noise are not shown"
 
 
 def test_json_lines_are_the_events() -> None:
@@ -147,6 +169,36 @@ def test_the_footer_shows_who_speaks_and_how_loud() -> None:
     assert "-60 dB" in ben
     assert "silent" in ben
     assert "Ctrl-C" in hint
+
+
+def test_the_footer_forgets_what_was_no_speech() -> None:
+    console, _ = terminal(False)
+    view = LiveView(console)
+    for event in EVENTS:
+        view.show(event)
+        with console.capture() as captured:
+            console.print(view._footer())
+        if isinstance(event, SpeechStarted):
+            assert "speaking" in captured.get()
+        elif isinstance(event, SpeechRejected):
+            assert "speaking" not in captured.get()
+
+
+def test_seven_labels_line_up() -> None:
+    console, out = terminal(False)
+    with LiveView(console) as view:
+        view.show(SessionStarted(sequence=0, **started(START) | {"labels": SEVEN}))
+        for number, label in enumerate(SEVEN):
+            posterior = {name: 0.4 if name == label else 0.1 for name in SEVEN}
+            estimate = {"label": label, "posterior": posterior, "abstained": number % 2 == 1}
+            explanation = FINAL.explanation.model_copy(update={"contributions": ()})
+            view.show(final(number, "Ann", **estimate, explanation=explanation))
+    rows = [line for line in out.getvalue().splitlines() if "in dialogue" in line]
+    shown = [line for line in rows if "█" in line]
+    assert len(shown) == len(SEVEN)
+    assert len({line.index("█") for line in shown}) == 1
+    assert [label in line for label, line in zip(SEVEN, shown, strict=True)] == [True] * 7
+    assert ["unsure" in line for line in shown] == [False, True] * 3 + [False]
 
 
 def _without_codes(text: str) -> list[str]:

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 from scripted_server import final, slot
 
 from emotrace_clients import wording
-from emotrace_protocol.events import DecoderResult, EmotionFinal, Explanation, Totals
+from emotrace_protocol.errors import DoubtCode
+from emotrace_protocol.events import (
+    Affect,
+    DecoderResult,
+    EmotionFinal,
+    Explanation,
+    SpeechRejected,
+    Totals,
+)
 
 
 def explained(*slots: object, utterance: int = 3) -> EmotionFinal:
@@ -78,6 +88,37 @@ def test_abstaining_and_missing_senses_are_said() -> None:
     assert wording.basis(final(missing=())) == ""
 
 
+def test_doubts_are_said_and_those_of_a_newer_server_too() -> None:
+    known = final(doubts=("low_confidence", "noise", "narrow_band"))
+    assert wording.doubts(known) == "doubtful: noisy, telephone sound"
+    assert wording.doubts(final(doubts=("wind_\x1b[2J",))).endswith(
+        "wind \N{REPLACEMENT CHARACTER}[2J"
+    )
+    assert wording.doubts(final(doubts=("low_confidence",))) == ""
+    assert wording.doubts(final()) == ""
+
+
+def test_every_doubt_has_words() -> None:
+    assert set(wording.DOUBTS) | {DoubtCode.LOW_CONFIDENCE} == set(DoubtCode)
+
+
+def test_every_reason_of_a_rejection_has_words() -> None:
+    reasons = get_args(SpeechRejected.model_fields["reason"].annotation)
+    assert set(wording.NO_SPEECH) == set(reasons)
+    event = SpeechRejected(
+        sequence=1, utterance=0, speaker="A\n", start_ms=500, end_ms=1_500, reason="music"
+    )
+    assert wording.rejected(event) == (
+        "0:00.5-0:01.5  A\N{REPLACEMENT CHARACTER}  no estimate: music or tones, not speech"
+    )
+
+
+def test_affect_is_two_numbers_or_nothing() -> None:
+    told = wording.affect(final(affect=Affect(valence=-0.44, arousal=0.0)))
+    assert told == "valence -0.4 arousal +0.0"
+    assert wording.affect(final()) == ""
+
+
 def test_the_decoders_label_is_said() -> None:
     decoder = DecoderResult(
         label="happiness",
@@ -96,13 +137,15 @@ def test_totals_in_sentences() -> None:
         audio_ms=2_500,
         audio_bytes=80_000,
         messages=3,
-        utterances=3,
+        utterances=5,
         finals=2,
         revisions=1,
+        rejected=2,
         failed=1,
         events=9,
     )
     told = " ".join(wording.closing(totals, "going_away"))
-    assert "2.5 s of sound, 3 utterances, 2 estimates, 1 revisions" in told
+    assert "2.5 s of sound, 5 utterances, 2 estimates, 1 revisions" in told
+    assert "2 utterances were no speech" in told
     assert "1 utterances have no estimate" in told
     assert "going away" in told
