@@ -4,6 +4,7 @@ learning curve."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,35 @@ def learning_plot(
     loss.set_title(title, fontsize=10)
     if len(histories) <= LEGEND:
         loss.legend(fontsize=7)
+    _write(figure, path)
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Points of a curve, and the deviation of each over seeds."""
+
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    deviation: tuple[float, ...]
+
+
+def curves_plot(
+    panels: Mapping[str, Mapping[str, Curve]], height: str, level: float, path: Path
+) -> None:
+    """Panels side by side, named by what runs along them; in each a dashed line at `level`, where
+    nothing was changed. height: what all of them show upwards.
+    """
+    figure = Figure(figsize=(4.5 * len(panels), 4.0), dpi=DPI, layout="constrained")
+    for axes, (name, curves) in zip(
+        figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels.items(), strict=True
+    ):
+        axes.axhline(level, color="grey", linewidth=1, linestyle="--", label="unchanged")
+        for label, curve in curves.items():
+            axes.errorbar(curve.x, curve.y, curve.deviation, marker="o", capsize=3, label=label)
+        axes.set_xlabel(name)
+        axes.legend(loc="lower right", fontsize=8)
+        axes.grid(alpha=0.3)
+    figure.axes[0].set_ylabel(height)
     _write(figure, path)
 
 
