@@ -230,13 +230,14 @@ def measure(
     for row in tqdm(rows, desc=bundle, unit="row"):
         found = session.measure(row, everything if row.headline else some)
         results[row.name] = {
-            view: _by_corpus(view, {i: classes[view] for i, classes in found.items()}, clips)
+            view: by_corpus(view, {i: classes[view] for i, classes in found.items()}, clips)
             for view in session.ears.views
         }
     return results
 
 
-def _by_corpus(view: str, found: Mapping[int, int], clips: Sequence[Clip]) -> dict[str, float]:
+def by_corpus(view: str, found: Mapping[int, int], clips: Sequence[Clip]) -> dict[str, float]:
+    """UAR of each corpus, and their mean. found: the class of each clip under `view`."""
     scheme = SCHEMES[view]
     rows: dict[str, list[tuple[int, int]]] = {}
     for i, predicted in found.items():

@@ -136,6 +136,36 @@ def curves_plot(
     _write(figure, path)
 
 
+@dataclass(frozen=True, slots=True)
+class Point:
+    x: float
+    y: float
+    name: str
+
+
+def points_plot(
+    series: Mapping[str, Sequence[Point]], across: str, upwards: str, path: Path
+) -> None:
+    """Points with their names, those of a series in one colour. across, upwards: of the axes."""
+    figure = Figure(figsize=(7.0, 4.5), dpi=DPI, layout="constrained")
+    axes = figure.add_subplot()
+    for label, points in series.items():
+        (line,) = axes.plot(
+            [p.x for p in points], [p.y for p in points], linestyle="", marker="o", label=label
+        )
+        for point in points:
+            axes.annotate(
+                point.name, (point.x, point.y), (4, 4), textcoords="offset points", fontsize=7,
+                color=line.get_color(),
+            )  # fmt: skip
+    axes.margins(x=0.15, y=0.1)
+    axes.set_xlabel(across)
+    axes.set_ylabel(upwards)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    _write(figure, path)
+
+
 def _write(figure: Figure, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     FigureCanvasAgg(figure)  # no display, no global state of pyplot
