@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import emotrace_clients
+from emotrace_clients import wording
 from emotrace_protocol import NOTICE
 from emotrace_protocol.events import EVENTS
 
@@ -46,6 +47,14 @@ def test_the_page_knows_every_event() -> None:
     assert handled | nothing_to_show == set(EVENTS)
     for name in nothing_to_show:
         assert name in app
+
+
+def test_the_page_has_the_words_of_the_terminal() -> None:
+    script = (PAGE / "wording.js").read_text()
+    for name, words in (("DOUBTS", wording.DOUBTS), ("NO_SPEECH", wording.NO_SPEECH)):
+        table = re.search(rf"const {name} = \{{(.*?)\}};", script, re.DOTALL)
+        assert table is not None
+        assert dict(re.findall(r'(\w+): "([^"]+)"', table[1])) == words
 
 
 def test_every_element_that_a_script_looks_for_is_in_the_page() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,11 +10,16 @@ from pathlib import Path
 import pytest
 import soundfile
 from chromium import Page, chromium
+from fakes import toy_bundle
 from live import LiveServer, live_server
 from papers import paper_bundle
+from scripted_server import final
 
 from emotrace_clients.demo import shipped
 from emotrace_clients.turns import read_turns
+from emotrace_models.labels import SCHEMES
+from emotrace_protocol import encode
+from emotrace_protocol.events import Affect, Quality
 
 HOSTILE = "<img src=x onerror=document.title='owned'>"
 MICROPHONE_S = 9.0  # of the demo: Ann, Ben, Ann
@@ -21,8 +27,12 @@ MICROPHONE_S = 9.0  # of the demo: Ann, Ben, Ann
 
 @pytest.fixture(scope="module")
 def server(toy: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
-    other = str(paper_bundle(tmp_path_factory.mktemp("papers") / "gban", "gban"))
-    with live_server(toy, audio_queue_ms=10_000, also=(other,)) as running:
+    folder = tmp_path_factory.mktemp("bundles")
+    also = (
+        str(paper_bundle(folder / "gban", "gban")),
+        str(toy_bundle(folder / "seven", name="seven", scheme="ekman7", views=("common4",))),
+    )
+    with live_server(toy, audio_queue_ms=10_000, also=also) as running:
         yield running
 
 
@@ -44,6 +54,7 @@ def page(browser: Page, server: LiveServer) -> Page:
 
 
 OVER = "document.getElementById('stop').hidden"
+LIVE = "document.getElementById('state').textContent.startsWith('Live')"
 ENDED = "document.getElementById('state').textContent.startsWith('Ended')"
 
 
@@ -88,6 +99,7 @@ def test_another_model_is_chosen_and_explained(page: Page) -> None:
     assert page.texts("#bundle option") == [
         "toy: gated_xlstm from voice and words",
         "gban: gban from voice and words",
+        "seven: gated_xlstm from voice and words",
     ]
     page.evaluate("document.getElementById('bundle').value = 'gban'")
     page.click("#play-demo")
@@ -99,6 +111,95 @@ def test_another_model_is_chosen_and_explained(page: Page) -> None:
     page.click("#stop")
     page.wait_for(ENDED)
     assert page.complaints == []
+
+
+def test_seven_labels_and_a_smaller_set_of_them(page: Page, tmp_path: Path) -> None:
+    page.wait_for("!document.getElementById('bundles').hidden")
+    assert page.evaluate("document.getElementById('label-sets').hidden")
+    choose(page, "bundle", "seven")
+    assert page.texts("#labels option") == [
+        f"{scheme}: {', '.join(SCHEMES[scheme].names)}" for scheme in ("ekman7", "common4")
+    ]
+    for scheme in ("ekman7", "common4"):
+        choose(page, "labels", scheme)
+        page.click("#start-microphone")
+        page.wait_for(LIVE)
+        page.wait_for("document.querySelectorAll('.card .estimate .emotion').length >= 1")
+        page.click("#stop")
+        page.wait_for(ENDED)
+        names = SCHEMES[scheme].names
+        signs = page.texts("#legend .sign")
+        assert len(set(signs)) == len(names), "the signs tell the labels apart without colour"
+        assert page.texts("#legend li") == [
+            sign + name for sign, name in zip(signs, names, strict=True)
+        ]
+        bars = page.texts(".card:first-child .bars .name")
+        assert bars == page.texts("#legend li")
+        assert page.texts("#why-body .affect figcaption")[0].endswith("not measured.")
+        page.screenshot(tmp_path / f"{scheme}.png")
+    assert page.complaints == []
+
+
+def test_doubts_quality_and_what_was_no_speech_are_said(page: Page, tmp_path: Path) -> None:
+    doubtful = final(
+        doubts=("low_confidence", "noise", "wind_noise"),
+        abstained=True,
+        affect=Affect(valence=-0.5, arousal=0.25),
+        quality=Quality(snr_db=4.4, bandwidth_hz=3_400, clipped=0.013, level_db=-31.0),
+    )
+    silent = final(1).model_copy(update={"quality": None})
+    place = {"utterance": 2, "speaker": "A", "start_ms": 2_000, "end_ms": 2_700}
+    events = {
+        "estimates": [json.loads(encode(one)) for one in (doubtful, silent)],
+        "words": {**place, "text": "Thank you for watching!"},
+        "rejected": {**place, "reason": "music"},
+    }
+    page.evaluate(
+        """(async (events) => {
+          const [{ Dialogue }, { WhyPanel }] = await Promise.all([
+            import("./dialogue.js"), import("./why.js")]);
+          const at = (id) => document.getElementById(id);
+          const why = new WhyPanel(at("why-body"), at("why-empty"));
+          const show = (final, revision) => why.show(final, revision);
+          const dialogue = new Dialogue(at("dialogue"), at("names"), show);
+          dialogue.clear(["A"]);
+          events.estimates.forEach((one) => dialogue.final(one));
+          dialogue.speechStarted(events.words);
+          dialogue.transcript(events.words);
+          dialogue.rejected(events.rejected);
+          dialogue.choose(0, true);
+        })("""
+        + json.dumps(events)
+        + ")"
+    )
+    first, second, third = page.texts(".card")
+    assert "unsure (anger?)" in first
+    assert "doubtful: noisy, wind noise" in first
+    assert "doubtful" not in second
+    assert "no estimate: music or tones, not speech" in third
+    assert "Thank you" not in third
+    assert page.evaluate("document.querySelectorAll('.card.rejected .bars').length") == 0
+    told = " ".join(page.texts("#why-body p, #why-body figcaption"))
+    assert "Valence −0.50, arousal +0.25: derived from the labels" in told
+    assert "voice 4 dB over the background, up to 3.4 kHz, at −31 dB, 1.3 % overdriven" in told
+    dot = "document.querySelector('.dot').getBoundingClientRect()"
+    plane = "document.querySelector('.plane').getBoundingClientRect()"
+    across, down = page.evaluate(
+        f"(() => {{ const d = {dot}, p = {plane}; return [(d.x + d.width / 2 - p.x) / p.width, "
+        "(d.y + d.height / 2 - p.y) / p.height]; })()"
+    )
+    assert (across, down) == pytest.approx((0.25, 0.375), abs=0.03)
+    page.screenshot(tmp_path / "doubts.png")
+    page.click(".card:nth-child(2) button")
+    assert "Sound:" not in " ".join(page.texts("#why-body p"))
+    assert page.complaints == []
+
+
+def choose(page: Page, menu: str, value: str) -> None:
+    page.evaluate(
+        f"{{ const menu = document.getElementById('{menu}'); menu.value = '{value}';"
+        "menu.dispatchEvent(new Event('change')); }"
+    )
 
 
 def test_the_microphone_is_heard_and_hostile_names_stay_text(page: Page) -> None:

@@ -1,7 +1,7 @@
 // Wires the page: buttons, a source of sound, a session, and the views.
 
 import { Dialogue, sentence } from "./dialogue.js";
-import { element } from "./elements.js";
+import { element, sign } from "./elements.js";
 import { Levels } from "./levels.js";
 import { Problem } from "./problem.js";
 import { Session, streamUrl } from "./session.js";
@@ -18,6 +18,8 @@ const dialogue = new Dialogue(at("dialogue"), at("names"), (final, revision, byP
   if (byPerson && oneColumn.matches) at("why").scrollIntoView();
 });
 const levels = new Levels(at("levels"));
+
+let models = []; // that the server offers
 
 // What runs: { source, turns, session, reads, stopping }; null between sessions.
 let running = null;
@@ -36,6 +38,7 @@ async function run(open) {
     const { sampleRate, channels } = source;
     const audio = { encoding: "s16le", sample_rate: sampleRate, channels };
     if (at("bundle").value) settings.bundle = at("bundle").value;
+    if (at("labels").value) settings.labels = at("labels").value;
     running.source = source;
     running.turns = turns;
     running.session = new Session(streamUrl(), { audio, ...settings }, take, over);
@@ -62,6 +65,9 @@ function take(event) {
     case "speech.ended":
       dialogue.speechEnded(event);
       if (turns !== null && running.reads) session.sendText(turns.take(event), event.utterance);
+      break;
+    case "speech.rejected":
+      dialogue.rejected(event);
       break;
     case "transcript.final":
       dialogue.transcript(event);
@@ -95,14 +101,16 @@ function begin({ bundle, labels, speakers, modalities, notice }) {
   at("empty").hidden = false;
   at("empty").textContent = "Listening …";
   levels.show(speakers);
-  tell(`Live: bundle ${bundle.name} ${bundle.version}, ${labels.join(", ")}`);
+  at("legend").replaceChildren(...labels.map((name) => element("li", {}, sign(name), name)));
+  tell(`Live: bundle ${bundle.name} ${bundle.version}, ${labels.length} labels`);
   for (const { modality, live, reason } of modalities) {
     if (!live) remark(`Not used: ${sense(modality)}. ${reason ?? ""}`);
   }
 }
 
 function hear(block, loudness) {
-  running?.session.sendAudio(block);
+  if (running === null || running.stopping) return; // blocks that were on their way
+  running.session.sendAudio(block);
   levels.update(loudness);
 }
 
@@ -184,11 +192,12 @@ async function openMicrophone() {
   return { source: await Microphone.open(channels), settings, turns: null };
 }
 
-// A choice of models, where the server has several.
-async function offerBundles() {
+// A choice of models and of their label sets, where there are several.
+async function offerModels() {
   const response = await fetch("v1/models").catch(() => null);
   if (!response?.ok) return; // a session says why, if it cannot begin either
-  const { default: first, models } = await response.json();
+  const { default: first, models: offered } = await response.json();
+  models = offered;
   at("bundle").replaceChildren(
     ...models.map(({ name, model, modalities }) =>
       element("option", {
@@ -199,6 +208,22 @@ async function offerBundles() {
     ),
   );
   at("bundles").hidden = models.length < 2;
+  offerLabels();
+}
+
+function offerLabels() {
+  const model = models.find(({ name }) => name === at("bundle").value);
+  const sets = Object.entries(model?.label_sets ?? {});
+  at("labels").replaceChildren(
+    ...sets.map(([scheme, labels]) =>
+      element("option", {
+        value: scheme,
+        textContent: `${scheme}: ${labels.join(", ")}`,
+        selected: labels.join() === model.labels.join(),
+      }),
+    ),
+  );
+  at("label-sets").hidden = sets.length < 2;
 }
 
 async function fetched(name) {
@@ -207,7 +232,8 @@ async function fetched(name) {
   return response;
 }
 
-offerBundles();
+offerModels();
+at("bundle").addEventListener("change", offerLabels);
 at("play-demo").addEventListener("click", () => run(openDemo));
 at("start-microphone").addEventListener("click", () => run(openMicrophone));
 at("choose-file").addEventListener("click", () => at("file").click());

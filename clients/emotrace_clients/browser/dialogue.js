@@ -1,7 +1,7 @@
 // The list of utterances: a card appears when speech starts, fills while it goes on, and stays.
 
-import { bars, element } from "./elements.js";
-import { basis, clock, decided, emotion, percent } from "./wording.js";
+import { bars, element, sign } from "./elements.js";
+import { basis, clock, decided, doubts, emotion, percent, rejected } from "./wording.js";
 
 const MAX_CARDS = 500;
 const NEAR_END_PX = 80;
@@ -65,9 +65,11 @@ export class Dialogue {
     card.root.dataset.emotion = event.label;
     card.time.textContent = `${clock(event.start_ms)} – ${clock(event.end_ms)}`;
     card.state.replaceChildren(
+      sign(event.label),
       element("strong", { className: "emotion", textContent: emotion(event) }),
       ` ${percent(event.confidence)} sure, ${basis(event)}`,
     );
+    card.doubts.textContent = doubts(event);
     card.body.replaceChildren(bars(event.posterior, event.label));
     this.tell(card, event.decoder.label, null);
     card.why.hidden = false;
@@ -86,6 +88,16 @@ export class Dialogue {
     if (card === undefined) return;
     card.root.classList.remove("pending");
     card.state.textContent = `No estimate: ${event.message}`;
+  }
+
+  rejected(event) {
+    const card = this.card(event);
+    card.root.classList.remove("pending");
+    card.root.classList.add("rejected");
+    card.time.textContent = `${clock(event.start_ms)} – ${clock(event.end_ms)}`;
+    card.state.textContent = rejected(event);
+    card.words.textContent = ""; // words heard in what is no speech are invented
+    card.body.replaceChildren();
   }
 
   choose(utterance, byPerson) {
@@ -126,6 +138,7 @@ export class Dialogue {
       state: element("p", { className: "estimate" }),
       words: element("p", { className: "words", dir: "auto" }),
       body: element("div"),
+      doubts: element("p", { className: "doubts" }),
       decoder: element("p", { className: "decoder" }),
       why: element("button", {
         type: "button",
@@ -146,7 +159,7 @@ export class Dialogue {
     card.root = element(
       "li",
       { className: "card pending", style: { "--column": column + 1 } },
-      ...[title, card.words, card.state, card.body, card.decoder],
+      ...[title, card.words, card.state, card.doubts, card.body, card.decoder],
     );
     card.root.addEventListener("click", () => this.choose(event.utterance, true));
     this.cards.set(event.utterance, card);
@@ -170,5 +183,6 @@ export class Dialogue {
 }
 
 export function sentence(final) {
-  return `${final.speaker}: ${emotion(final)}, ${percent(final.confidence)}. ${decided(final)}`;
+  const told = [emotion(final), percent(final.confidence), doubts(final)].filter(Boolean);
+  return `${final.speaker}: ${told.join(", ")}. ${decided(final)}`;
 }

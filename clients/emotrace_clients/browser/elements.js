@@ -11,7 +11,18 @@ export function element(tag, properties = {}, ...children) {
   return made;
 }
 
-// One bar a label: name, bar, share. The label chosen is marked in words for those who do not see.
+// A label's sign: two letters on its colour, so that nothing depends on colour alone.
+export function sign(label) {
+  const letters = [...label].slice(0, 2).join("");
+  return element("span", {
+    className: "sign",
+    textContent: letters.charAt(0).toUpperCase() + letters.slice(1),
+    dataset: { emotion: label },
+    attributes: { "aria-hidden": "true" },
+  });
+}
+
+// One bar a label: sign and name, bar, share. The label chosen is marked in words for those who do not see.
 export function bars(posterior, chosen) {
   return element(
     "ul",
@@ -20,7 +31,7 @@ export function bars(posterior, chosen) {
       element(
         "li",
         { className: label === chosen ? "chosen" : "", dataset: { emotion: label } },
-        element("span", { className: "name", textContent: label }),
+        element("span", { className: "name" }, sign(label), label),
         element(
           "span",
           { className: "track", attributes: { "aria-hidden": "true" } },

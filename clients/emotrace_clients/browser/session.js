@@ -70,7 +70,12 @@ export class Session {
   // The server's own totals against what came.
   check(totals) {
     const finals = this.counts["emotion.final"] ?? 0;
-    if (totals.events !== this.received || totals.finals !== finals) {
+    const rejected = this.counts["speech.rejected"] ?? 0;
+    if (
+      totals.events !== this.received ||
+      totals.finals !== finals ||
+      (totals.rejected ?? 0) !== rejected
+    ) {
       this.problem ??= new Problem(
         `The server sent ${totals.events} events and ${this.received} came: some were lost.`,
       );

@@ -1,7 +1,7 @@
 // The panel that explains one utterance: what each slot of the context did for a label.
 
 import { element } from "./elements.js";
-import { clock, decided, reasons, signed, weight } from "./wording.js";
+import { affect, clock, decided, doubts, quality, reasons, signed, weight } from "./wording.js";
 
 export class WhyPanel {
   constructor(body, empty) {
@@ -25,6 +25,7 @@ export class WhyPanel {
       }),
       this.chooser(final, revision, label),
       table(final, label),
+      ...told(final),
       element("p", { className: "small", textContent: decided(final) }),
       ...(revision === null
         ? []
@@ -60,6 +61,30 @@ export class WhyPanel {
     });
     return element("label", {}, "What spoke for or against ", select);
   }
+}
+
+// What else is known of the estimate, where the server says it.
+function told(final) {
+  return [
+    doubts(final) ? element("p", { className: "doubts", textContent: doubts(final) }) : null,
+    final.affect ? circumplex(final.affect) : null,
+    final.quality ? element("p", { className: "small", textContent: quality(final.quality) }) : null,
+  ].filter(Boolean);
+}
+
+// Valence from left to right, arousal from bottom to top.
+function circumplex(point) {
+  const { valence, arousal } = point;
+  return element(
+    "figure",
+    { className: "affect" },
+    element(
+      "div",
+      { className: "plane", attributes: { "aria-hidden": "true" } },
+      element("span", { className: "dot", style: { "--x": valence, "--y": arousal } }),
+    ),
+    element("figcaption", { className: "small", textContent: affect(point) }),
+  );
 }
 
 // Of a model that is a sum, the contributions are its own terms.

@@ -2,6 +2,26 @@
 
 const SENSES = { acoustic: "voice", lexical: "words", facial: "face" };
 
+const DOUBTS = {
+  clipping: "sound overdriven",
+  offset: "sound has an offset",
+  low_level: "very quiet",
+  noise: "noisy",
+  narrow_band: "telephone sound",
+  short: "very short",
+  music: "sounds like music",
+  text_unreliable: "transcript not trusted",
+  language: "words of another language",
+  face_unusable: "no usable face",
+};
+
+const NO_SPEECH = {
+  not_speech: "no speech",
+  music: "music or tones, not speech",
+  noise: "noise, not speech",
+  too_short: "too short to judge",
+};
+
 export function clock(ms) {
   const minutes = Math.floor(ms / 60000);
   return `${minutes}:${((ms % 60000) / 1000).toFixed(1).padStart(4, "0")}`;
@@ -21,6 +41,36 @@ export function emotion(estimate) {
 
 export function sense(modality) {
   return SENSES[modality] ?? modality;
+}
+
+// Why to trust an estimate less, or nothing. That the confidence is low, `emotion` says already.
+export function doubts({ doubts: codes = [] }) {
+  const told = codes.filter((code) => code !== "low_confidence");
+  return told.length > 0 ? `doubtful: ${told.map((one) => DOUBTS[one] ?? plain(one)).join(", ")}` : "";
+}
+
+export function rejected({ reason }) {
+  return `no estimate: ${NO_SPEECH[reason] ?? plain(reason)}`;
+}
+
+// A code without words of its own: `going_away` as `going away`.
+function plain(code) {
+  return code.replaceAll("_", " ");
+}
+
+export function affect({ valence, arousal }) {
+  return `Valence ${signed(valence)}, arousal ${signed(arousal)}: derived from the labels, not measured.`;
+}
+
+// What the microphone delivered.
+export function quality({ snr_db: snr, bandwidth_hz: band, clipped, level_db: level }) {
+  const parts = [
+    snr === null ? null : `voice ${Math.round(snr)} dB over the background`,
+    `up to ${(band / 1000).toFixed(1)} kHz`,
+    `at ${String(Math.round(level)).replace("-", "−")} dB`,
+    clipped > 0 ? `${(clipped * 100).toFixed(1)} % overdriven` : null,
+  ];
+  return `Sound: ${parts.filter(Boolean).join(", ")}.`;
 }
 
 // What an estimate rests on, and what it had to do without.
@@ -74,9 +124,10 @@ export function decided({ label, decoder }) {
 }
 
 export function farewell({ totals, reason }) {
-  const ended = reason === "client" ? "" : ` The server ended the session (${reason}).`;
+  const ended = reason === "client" ? "" : ` The server ended the session (${plain(reason)}).`;
+  const refused = totals.rejected ? `, ${totals.rejected} times no speech` : "";
   return (
     `${(totals.audio_ms / 1000).toFixed(1)} s of sound, ${totals.utterances} utterances, ` +
-    `${totals.finals} estimates, ${totals.revisions} revisions.${ended}`
+    `${totals.finals} estimates, ${totals.revisions} revisions${refused}.${ended}`
   );
 }
