@@ -110,6 +110,8 @@ SCHEMES: dict[str, LabelSet] = {
             ),
         ),
         LabelSet("ekman7", _EKMAN, _MILD),
+        # Of a model whose voices never were surprised.
+        LabelSet("ekman6", tuple(name for name in _EKMAN if name != "surprise"), _MILD),
         LabelSet("ekman7_frustration", _EKMAN, (*_MILD, ("frustration", "anger"))),
         LabelSet("mosei6", ("happiness", "sadness", "anger", "surprise", "disgust", "fear")),
         LabelSet(

@@ -14,6 +14,7 @@ CLASSES = {
     "iemocap6": "happiness sadness neutral anger excitement frustration",
     "iemocap8": "anger happiness sadness neutral excitement frustration surprise fear",
     "ekman7": "neutral surprise fear sadness happiness disgust anger",
+    "ekman6": "neutral fear sadness happiness disgust anger",
     "ekman7_frustration": "neutral surprise fear sadness happiness disgust anger",
     "mosei6": "happiness sadness anger surprise disgust fear",
     "emodb7": "anger boredom disgust fear happiness sadness neutral",
@@ -26,6 +27,7 @@ MERGED = {
     "iemocap4m": {"excitement": "happiness"},
     "common4": {"excitement": "happiness", "calm": "neutral"},
     "ekman7": {"excitement": "happiness", "calm": "neutral"},
+    "ekman6": {"excitement": "happiness", "calm": "neutral"},
     "ekman7_frustration": {
         "excitement": "happiness", "calm": "neutral", "frustration": "anger",
     },
