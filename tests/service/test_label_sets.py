@@ -24,7 +24,7 @@ from live import (
 
 from emotrace_models.affect import read_affect
 from emotrace_models.labels import SCHEMES
-from emotrace_protocol.events import EmotionFinal, Event
+from emotrace_protocol.events import EmotionFinal, EmotionInterim, Event
 from emotrace_protocol.messages import SessionStart
 
 SEVEN, FOUR = SCHEMES["ekman7"].names, SCHEMES["common4"].names
@@ -112,6 +112,26 @@ def test_every_estimate_has_its_affect_and_says_that_it_is_derived(
         assert estimate.affect.derived_from == "labels"
         assert estimate.affect.valence == pytest.approx(expected.valence, abs=1e-12)
         assert estimate.affect.arousal == pytest.approx(expected.arousal, abs=1e-12)
+
+
+async def test_an_estimate_in_mid_utterance_is_of_the_view_too(server: LiveServer) -> None:
+    audio, pcm = demo_pcm(4.0)
+    async with talk(server) as client:
+        await client.say(SessionStart(audio=audio, labels="common4"))
+        await client.until("session.started")
+        hearing = asyncio.create_task(client.until("emotion.interim"))
+        for piece in pieces(pcm, 12_800):  # 0.2 s, at half the pace of time: nothing is behind
+            await client.say(piece)
+            await asyncio.wait({hearing}, timeout=0.4)
+            if hearing.done():
+                break
+        estimate = await hearing
+    assert isinstance(estimate, EmotionInterim)
+    assert tuple(estimate.posterior) == FOUR
+    expected = read_affect(estimate.posterior)
+    assert estimate.affect is not None
+    assert expected is not None
+    assert estimate.affect.valence == pytest.approx(expected.valence, abs=1e-12)
 
 
 async def test_sessions_of_both_label_sets_run_at_once_and_alone_alike(server: LiveServer) -> None:
