@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,31 @@ from emotrace_training.metrics import (
 
 TINY = 1e-12  # a probability of 0 would make one utterance decide the likelihood
 MOST = 0.7  # the coverage that risk is quoted at
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Compared:
+    """Several posteriors [row, class] of the same utterances, by what made them.
+
+    label_set, modalities: what they are over, and what was shown. truth [row]. figures: of each.
+    """
+
+    label_set: str
+    modalities: str
+    names: tuple[str, ...]
+    truth: NDArray[np.int64]
+    posteriors: Mapping[str, Floats]
+    figures: Mapping[str, Mapping[str, Any]]
+
+    def report(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        counts = np.bincount(self.truth, minlength=len(self.names)).tolist()
+        return {
+            "label_set": self.label_set,
+            "modalities": self.modalities,
+            "utterances": dict(zip(self.names, counts, strict=True)),
+            "figures": {name: dict(found) for name, found in self.figures.items()},
+        }
 
 
 def posterior_figures(

@@ -7,21 +7,24 @@ ask for) is fitted where enough utterances carry its labels; the others keep wha
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import typer
+from rich.console import Console
+from rich.table import Table
 
 from emotrace_models.bundle import Bundle, View, bundle_path
 from emotrace_models.labels import LabelSet
 from emotrace_models.predictor import Predictor
 from emotrace_training.card import with_section
+from emotrace_training.posterior_figures import Compared
 from emotrace_training.site_calibration import Recalibrated, Rows, recalibrated
 from emotrace_training.site_data import Site, hear_site, meanings_of, read_site
-from emotrace_training.site_page import figures_table, write_site_page
+from emotrace_training.site_page import HEADER, figure_rows, figures_markdown, write_compared
 from emotrace_training.telling import TrainingError, named_errors
 
 SECTION = "## Recalibrated on site"
@@ -30,8 +33,8 @@ OUTSIDE = 0.5  # share of utterances of other emotions from which the label set 
 
 def recalibrate(
     bundle: Bundle, site: Site, table: Path, name: str, version: str
-) -> tuple[Bundle, dict[str, Any], list[Recalibrated]]:
-    """The bundle with calibrations of the site, the report, and what the report rests on.
+) -> tuple[Bundle, dict[str, Any], list[Compared]]:
+    """The bundle with calibrations of the site, the report, and what was compared for it.
 
     Raises TrainingError where the labels are not those of the bundle, or too few of them are.
     """
@@ -59,15 +62,14 @@ def recalibrate(
             f"{table}: has {_listed(site.counts)}: too few of two classes or more of "
             f"{' or of '.join(bundle.schemes)}"
         )
+    compared = [pair for one in found.values() for pair in one.compared()]
+    left = [scheme for scheme in bundle.schemes if scheme not in found]
     report = {
         "bundle": bundle.name,
         "version": bundle.version,
         **site_facts(site),
-        "left_as_it_was": [scheme for scheme in bundle.schemes if scheme not in found],
-        "label_sets": {
-            scheme: {"classes": list(one.labels.names), "modalities": one.figures()}
-            for scheme, one in found.items()
-        },
+        "left_as_it_was": left,
+        "compared": [pair.report() for pair in compared],
     }
     own = found.get(bundle.labels.scheme)
     views = {
@@ -80,9 +82,9 @@ def recalibrate(
         version=version,
         calibration=own.calibration if own else bundle.calibration,
         views=views,
-        card=with_section(bundle.card, SECTION, _section(report)),
+        card=with_section(bundle.card, SECTION, _section(report, compared)),
     )
-    return made, report, list(found.values())
+    return made, report, compared
 
 
 def site_facts(site: Site) -> dict[str, Any]:
@@ -142,23 +144,38 @@ def command(
         old = Bundle.load(bundle_path(bundle))
         clips = read_site(labels, split, meanings)
         site = hear_site(Predictor(old), clips, root, seed, words)
-        made, report, found = recalibrate(
+        made, report, compared = recalibrate(
             old, site, labels, name or site_name(old), f"{old.version}+site"
         )
         made.save(out)
         Bundle.load(out)  # what was written can be read
+        folder = write_report(
+            f"{made.name}: recalibrated on site", [measured_how(report)], report, compared, out
+        )
     tell_unreadable(site)
-    folder = out / "report"
-    folder.mkdir(exist_ok=True)
-    (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    title = f"{made.name}: recalibrated on site"
-    write_site_page(title, [measured_how(report)], report["label_sets"], found, folder)
-    for scheme, one in report["label_sets"].items():
-        for row in figures_table(scheme, one["modalities"]):
-            typer.echo("  ".join(row))
     for scheme in report["left_as_it_was"]:
         typer.echo(f"{scheme}: too few labels, left as it was")
     typer.echo(f"{out}: emotrace-serve --bundle {out}; report: {folder / 'report.html'}")
+
+
+def write_report(
+    title: str,
+    remarks: Sequence[str],
+    report: Mapping[str, Any],
+    compared: Sequence[Compared],
+    bundle: Path,
+) -> Path:
+    """report.json and report.html in the folder `report` of a new bundle, which is returned; the
+    table of figures goes to the terminal."""
+    folder = bundle / "report"
+    folder.mkdir(exist_ok=True)
+    (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    write_compared(title, remarks, compared, folder)
+    shown = Table(*HEADER, box=None, padding=(0, 2, 0, 0))
+    for row in figure_rows(compared):
+        shown.add_row(*row)
+    Console(width=160).print(shown)
+    return folder
 
 
 def site_name(bundle: Bundle) -> str:
@@ -181,26 +198,16 @@ def _check(labels: LabelSet, site: Site, table: Path) -> None:
         )
 
 
-def _section(report: Mapping[str, Any]) -> str:
-    rows = [
-        row
-        for scheme, one in report["label_sets"].items()
-        for row in figures_table(scheme, one["modalities"])[1:]
-    ]
-    header = figures_table("", {})[0]
-    lines = [
-        f"`emotrace-train calibrate`: temperatures, class biases and the threshold of abstention "
+def _section(report: Mapping[str, Any], compared: Sequence[Compared]) -> str:
+    text = (
+        "`emotrace-train calibrate`: temperatures, class biases and the threshold of abstention "
         f"were fitted to {sum(report['utterances'].values())} labelled utterances of "
         f"{report['speakers']} speakers of one site ({_listed(report['utterances'])}). The models "
-        f"are those of `{report['bundle']}`, version {report['version']}. {measured_how(report)}",
-        "",
-        f"| {' | '.join(header)} |",
-        "|---" * len(header) + "|",
-        *(f"| {' | '.join(row)} |" for row in rows),
-    ]
-    if report["left_as_it_was"]:
-        lines += ["", f"Left as it was: {', '.join(report['left_as_it_was'])}."]
-    return "\n".join(lines)
+        f"are those of `{report['bundle']}`, version {report['version']}. {measured_how(report)}"
+        f"\n\n{figures_markdown(compared)}"
+    )
+    left = ", ".join(report["left_as_it_was"])
+    return f"{text}\n\nLeft as it was: {left}." if left else text
 
 
 def _listed(counts: Mapping[str, int]) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +17,7 @@ from emotrace_models.calibration import Calibration, modality_key
 from emotrace_models.labels import LabelSet
 from emotrace_models.types import FloatArray, Modality
 from emotrace_training.metrics import Floats, RiskCoverage, risk_coverage
-from emotrace_training.posterior_figures import posterior_figures
+from emotrace_training.posterior_figures import Compared, posterior_figures
 from emotrace_training.site_data import FEWEST
 from emotrace_training.vector_scaling import FEWEST as FEWEST_OF_A_CLASS
 from emotrace_training.vector_scaling import Scaling, choose_strength, fit_scaling
@@ -46,8 +45,6 @@ class Measured:
     folds: NDArray[np.int64]
     before: Floats
     after: Floats
-    strength: float
-    counts: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,25 +56,30 @@ class Recalibrated:
     calibration: Calibration
     measured: tuple[Measured, ...]
 
-    def figures(self) -> dict[str, dict[str, Any]]:
-        """Before and after, by set of modalities, ready for JSON.
+    def compared(self) -> list[Compared]:
+        """Before and after with their figures, by set of modalities.
 
         What the threshold leaves is measured as the rest is: on each fold by the threshold that the
         other folds would have given.
         """
-        names, found = self.labels.names, {}
+        names, found = self.labels.names, []
         for one in self.measured:
             before = posterior_figures(one.before, one.truth, names, self.was.abstain_below)
             after = posterior_figures(one.after, one.truth, names, self.calibration.abstain_below)
-            found[modality_key(one.modalities)] = {
-                "utterances": dict(one.counts),
-                "strength": one.strength if np.isfinite(one.strength) else None,
-                "before": before,
-                "after": {**after, "threshold": self._answered(one)},
-            }
+            found.append(
+                Compared(
+                    self.labels.scheme,
+                    modality_key(one.modalities),
+                    names,
+                    one.truth,
+                    {"before": one.before, "after": one.after},
+                    {"before": before, "after": {**after, "threshold": self.answered(one)}},
+                )
+            )
         return found
 
-    def _answered(self, one: Measured) -> dict[str, float | None]:
+    def answered(self, one: Measured) -> dict[str, float | None]:
+        """Share that is answered, and its risk: each fold by the other folds' threshold."""
         fullest = self.measured[-1]
         answers = np.zeros(len(one.truth), dtype=np.bool_)
         for fold in np.unique(one.folds):
@@ -110,12 +112,7 @@ def recalibrated(
         fitted = fit_scaling(one.logits, truth, before, strength)
         temperatures[key], biases[key] = fitted.temperature, fitted.bias
         after = left_out(one.logits, truth, one.folds, before)
-        counts = {name: one.labels.count(name) for name in labels.names}
-        measured.append(
-            Measured(
-                modalities, truth, one.folds, before.posterior(one.logits), after, strength, counts
-            )
-        )
+        measured.append(Measured(modalities, truth, one.folds, before.posterior(one.logits), after))
     if not measured:
         return None
     fullest = measured[-1]
