@@ -43,8 +43,8 @@ def encoder() -> CompactLexical:
     return CompactLexical(config, {TOKENIZER: tokenizer_json()}).eval()
 
 
-def said(text: str | None) -> tuple[None, Utterance]:
-    transcript = None if text is None else Transcript(text, "client")
+def said(text: str | None, language: str | None = None) -> tuple[None, Utterance]:
+    transcript = None if text is None else Transcript(text, "client", language)
     return None, Utterance(0, "a", 0, 0, None, transcript)
 
 
@@ -123,6 +123,95 @@ def test_no_text_spells_padding(encoder: CompactLexical) -> None:
     assert PAD not in encoder.tokenize("".join(map(chr, range(1, 600))))
 
 
+@pytest.mark.parametrize(
+    ("language", "read"),
+    [("en", True), ("en-GB", True), ("EN_us", True), ("und", True), (None, True), ("de", False),
+     ("pl-PL", False), ("eng-fake", False)],
+)  # fmt: skip
+def test_reads_the_languages_it_was_trained_on(
+    encoder: CompactLexical, language: str | None, read: bool
+) -> None:
+    ((vector, state),) = encoder.encode([said(WORDS[0], language)])
+    assert (vector is not None) == read
+    assert state is None
+
+
+def test_a_language_among_several(encoder: CompactLexical) -> None:
+    config = CompactLexicalConfig(vocabulary=320, tokens=12, languages=("en", "de"))
+    both = CompactLexical(config, {TOKENIZER: tokenizer_json()}).eval()
+    items = [said("lass mich", "de"), said("laisse-moi", "fr"), said("leave me", "en")]
+    assert [vector is None for vector, _ in both.encode(items)] == [False, True, False]
+    assert [vector is None for vector, _ in encoder.encode(items)] == [True, True, False]
+
+
+def test_words_of_an_unstated_language_that_its_subwords_do_not_know() -> None:
+    config = CompactLexicalConfig(vocabulary=400, tokens=12, cut=0.35)
+    encoder = CompactLexical(config, {TOKENIZER: tokenizer_json(390)}).eval()
+    foreign = "Der Lappen liegt auf dem Eisschrank"
+    items = [said(WORDS[0]), said(foreign), said("Eisschrank"), said(foreign, "en"), said("Aha")]
+    assert [vector is None for vector, _ in encoder.encode(items)] == [
+        False,
+        True,
+        False,
+        False,
+        False,
+    ]
+    assert encoder.encode([said("私はとても嬉しいですありがとう")]) == [(None, None)]
+
+
+def test_a_config_of_version_1_builds_the_same_network() -> None:
+    old = {"vocabulary": 320, "width": 128, "heads": 4, "kernel": 3, "tokens": 64, "dropout": 0.3}
+    config = registry.configured("encoder", "compact_lexical", old)
+    assert config == CompactLexicalConfig(vocabulary=320)
+    assert config.languages == ("en",)
+    assert CompactLexical(config, {TOKENIZER: tokenizer_json()}).reads(
+        Transcript("Eis" * 9, "client")
+    )
+    names = set(CompactLexical(config, {TOKENIZER: tokenizer_json()}).state_dict())
+    assert {"convolutions.1.conv.weight", "transformer.qkv.weight"} <= names
+    assert not any(name.startswith("linear") for name in names)
+
+
+def test_languages_come_as_a_list_from_json() -> None:
+    config = registry.configured("encoder", "compact_lexical", {"languages": ["en", "de"]})
+    assert config == CompactLexicalConfig(languages=("en", "de"))
+
+
+def wide(width: int = 16) -> CompactLexical:
+    torch.manual_seed(0)
+    config = CompactLexicalConfig(
+        vocabulary=320, width=width, heads=2, tokens=12, convolutions=1, transformer=False, pairs=64
+    )
+    model = CompactLexical(config, {TOKENIZER: tokenizer_json()}).eval()
+    assert model.linear is not None
+    for table in (model.linear.singles, model.linear.pairs):
+        torch.nn.init.normal_(table.weight)
+    return model
+
+
+def test_the_linear_part_counts_subwords_and_their_pairs() -> None:
+    model = wide()
+    assert model.linear is not None
+    ids = torch.tensor([[5, 7, 9, PAD], [9, 7, 5, PAD], [5, PAD, PAD, PAD]])
+    with torch.inference_mode():
+        forth, back, one = model.linear(ids) @ class_prototypes(16).T
+        singles, pairs = model.linear.singles.weight, model.linear.pairs.weight
+    assert (forth - back).abs().max() > 1e-3, "order matters, through the pairs"
+    hashed = [1 + (a * 104_729 + b * 7_919) % 63 for a, b in ((5, 7), (7, 9))]
+    wanted = (singles[[5, 7, 9]].sum(0) + pairs[hashed].sum(0)) / 3**0.5
+    torch.testing.assert_close(forth, wanted)
+    torch.testing.assert_close(one, singles[5])
+
+
+def test_padding_changes_nothing_in_the_linear_part() -> None:
+    model = wide()
+    ids = torch.tensor([[5, 7, 9]])
+    with torch.inference_mode():
+        longer = model(torch.nn.functional.pad(ids, (0, 4), value=PAD))
+        torch.testing.assert_close(longer, model(ids), atol=1e-6, rtol=0)
+        assert model(torch.tensor([[5]])).shape == (1, 16), "a text of one subword has no pair"
+
+
 def test_size_and_registration() -> None:
     assert registry.lookup("encoder", "compact_lexical") is CompactLexical
     model = CompactLexical(CompactLexicalConfig(), {TOKENIZER: tokenizer_json()})
@@ -145,3 +234,9 @@ def test_refuses_what_it_cannot_use() -> None:
         CompactLexicalConfig(kernel=2)
     with pytest.raises(ValueError, match="must be positive"):
         CompactLexicalConfig(tokens=0)
+    with pytest.raises(ValueError, match="pairs 0 or more than 1"):
+        CompactLexicalConfig(pairs=1)
+    with pytest.raises(ValueError, match="cut is a share"):
+        CompactLexicalConfig(cut=1.2)
+    with pytest.raises(ValueError, match="at least one"):
+        CompactLexicalConfig(languages=())

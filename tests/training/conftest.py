@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 import typer
+from safetensors.torch import save_file
 from typer.testing import CliRunner
 
-from emotrace_training import acoustic, bundle_step, calibrate, compose, fusion, lexical
+from emotrace_models.encoders.compact_face import CompactFace
+from emotrace_models.encoders.prototypes import EMOTIONS, class_prototypes
+from emotrace_training import acoustic, bundle_step, calibrate, compose, face, fusion, lexical
 from emotrace_training.manifests import ClipSplit, Record, write_manifest
 
 SPEAKERS: dict[str, ClipSplit] = {
@@ -35,6 +39,7 @@ class Runs:
     manifest: Path
     acoustic: Path
     lexical: Path
+    face: Path
     composed: Path
     fusion: Path
     bundle: Path
@@ -95,8 +100,31 @@ def write_texts(root: Path) -> None:
     lines += [f'tr_{d},1,{s},{e},"{SAID[e]}"' for d, s, e in dialogues(6)]
     (root / "dailydialog_reccon" / "train.csv").write_text("\n".join(lines))
     (root / "goemotions" / "labels.txt").write_text("\n".join(GO_LABELS))
-    lines = [f"{SAID[e]}\t{GO_LABELS.index(e)}\tid{i}" for i, (_, _, e) in enumerate(dialogues(5))]
-    (root / "goemotions" / "train.tsv").write_text("\n".join(lines))
+    for split, count in (("train", 5), ("dev", 2), ("test", 2)):
+        said = [e for _, _, e in dialogues(count)]
+        lines = [f"{SAID[e]}\t{GO_LABELS.index(e)}\t{split}{i}" for i, e in enumerate(said)]
+        (root / "goemotions" / f"{split}.tsv").write_text("\n".join(lines))
+
+
+def write_faces(folder: Path) -> None:
+    """What `face` leaves: an encoder and vectors of faces near their emotion's prototype."""
+    encoder = CompactFace(face.SMOKE)
+    folder.mkdir()
+    save_file(encoder.state_dict(), folder / face.ENCODER)
+    (folder / face.CONFIG).write_text(json.dumps(asdict(face.SMOKE)))
+    rng = np.random.default_rng(0)
+    rows = [(s, e, n) for s in ("train", "valid", "test") for e in PITCH for n in range(4)]
+    frame = class_prototypes(encoder.width).numpy()
+    mixed = 0.2 * rng.standard_normal((len(rows), len(frame)))
+    mixed[np.arange(len(rows)), [EMOTIONS.index(emotion) for _, emotion, _ in rows]] += 1
+    vectors = mixed @ frame
+    np.savez(
+        folder / face.VECTORS,
+        id=np.array([f"{side}-{emotion}-{number}" for side, emotion, number in rows]),
+        emotion=np.array([emotion for _, emotion, _ in rows]),
+        side=np.array([side for side, _, _ in rows]),
+        vector=np.float32(vectors / np.linalg.norm(vectors, axis=1, keepdims=True)),
+    )
 
 
 @pytest.fixture(scope="session")
@@ -109,7 +137,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     """Every step up to the bundle, run as a person would."""
     base = tmp_path_factory.mktemp("runs")
     made = Runs(
-        base / "text", base / "manifest.jsonl", base / "acoustic", base / "lexical",
+        base / "text", base / "manifest.jsonl", base / "acoustic", base / "lexical", base / "face",
         base / "composed", base / "fusion", base / "bundle",
     )  # fmt: skip
     write_texts(made.text)
@@ -123,22 +151,23 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
         lexical.command, "--text", made.text, "--out", made.lexical, "--smoke", "--folds", 2,
         "--epochs", 2, "--vocabulary", 320,
     )  # fmt: skip
+    write_faces(made.face)
     run(
         compose.command, "--text", made.text, "--manifest", made.manifest, "--out", made.composed,
-        "--draws", 1, "--seeds", 2,
+        "--faces", made.face / face.VECTORS, "--draws", 1, "--seeds", 2,
     )  # fmt: skip
+    towers = ("--acoustic", made.acoustic, "--lexical", made.lexical, "--face", made.face)
     run(
-        fusion.command, "--composed", made.composed, "--lexical", made.lexical, "--acoustic",
-        made.acoustic, "--manifest", made.manifest, "--out", made.fusion, "--draws", 1,
-        "--seeds", 2, "--epochs", 2, "--smoke",
+        fusion.command, *towers, "--composed", made.composed, "--manifest", made.manifest, "--out",
+        made.fusion, "--draws", 1, "--dev-draws", 2, "--seeds", 2, "--epochs", 2, "--smoke",
     )  # fmt: skip
     for seed in (0, 1):
         run(
-            calibrate.command, "--composed", made.composed, "--acoustic", made.acoustic,
-            "--fusion", made.fusion, "--seed", seed,
+            calibrate.command, "--composed", made.composed, "--acoustic", made.acoustic, "--face",
+            made.face, "--fusion", made.fusion, "--seed", seed,
         )  # fmt: skip
     run(
-        bundle_step.command, "--acoustic", made.acoustic, "--lexical", made.lexical, "--fusion",
-        made.fusion, "--out", made.bundle, "--name", "smoke",
+        bundle_step.command, *towers, "--fusion", made.fusion, "--out", made.bundle, "--name",
+        "smoke",
     )  # fmt: skip
     return made

@@ -14,7 +14,7 @@ from emotrace_training.corpora.emorynlp import (
     prepare_emorynlp,
     without_shared,
 )
-from emotrace_training.corpora.goemotions import prepare_goemotions
+from emotrace_training.corpora.goemotions import prepare_goemotions, read_goemotions
 from emotrace_training.corpora.meld import prepare_meld
 from emotrace_training.dialogues import CorpusUnreadable, TextDialogue, plain
 from emotrace_training.text_corpora import read_comments, read_dialogues
@@ -109,6 +109,9 @@ def test_goemotions_keeps_comments_of_one_ekman_group(tmp_path: Path) -> None:
     (tmp_path / "dev.tsv").write_text("a b\t0,1\tid1\nc\t1,2\tid2\nd\t3\tid3\n")
     found = prepare_goemotions(tmp_path, "dev")
     assert [d.lines[0].label for d in found] == ["happiness", "neutral"]
+    assert [c.groups for c in read_goemotions(tmp_path, "dev")] == [
+        ("happiness",), ("anger", "happiness"), ("neutral",),
+    ]  # fmt: skip
     (tmp_path / "dev.tsv").write_text("a b\t0,9\tid1\n")
     with pytest.raises(CorpusUnreadable, match="row 1 is not text, labels, id"):
         prepare_goemotions(tmp_path, "dev")

@@ -42,8 +42,13 @@ class TextDialogue:
 
     def fold(self, folds: int) -> int:
         """The fold of the dialogue's group: stable over runs and machines."""
-        digest = hashlib.sha256(self.group.encode()).digest()
-        return int.from_bytes(digest[:8], "big") % folds
+        return fold_of(self.group, folds)
+
+
+def fold_of(group: str, folds: int) -> int:
+    """The fold of a group of lines, or of a comment by its id."""
+    digest = hashlib.sha256(group.encode()).digest()
+    return int.from_bytes(digest[:8], "big") % folds
 
 
 def plain(text: str) -> str:

@@ -1,11 +1,8 @@
-"""Fitting the lexical tower: subword tokenizer, augmentation, cosine and contrastive loss."""
+"""Fitting the lexical tower: subword tokenizer, its losses, and the mean of its last weights."""
 
 from __future__ import annotations
 
-import random
-import re
-import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,15 +11,23 @@ from numpy.typing import NDArray
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from emotrace_models.encoders.compact_lexical import (
-    PAD,
     CompactLexical,
     CompactLexicalConfig,
     padded,
 )
 from emotrace_models.encoders.prototypes import EMOTIONS, class_prototypes, in_frame
 from emotrace_models.encoders.subwords import TOKENIZER
+from emotrace_training.corpora.goemotions import LABELS
+from emotrace_training.lexical_sampling import (
+    Alterations,
+    Batch,
+    LexicalSample,
+    Sampler,
+    Subwords,
+)
 from emotrace_training.losses import contrastive
 
 # What ends a step of fitting is told: steps done, steps in all.
@@ -30,17 +35,11 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class LexicalSample:
-    text: str
-    emotion: int  # its prototype's row
-    corpus: str
-
-
-@dataclass(frozen=True, slots=True)
 class LexicalRecipe:
-    """weights: how often a corpus is seen an epoch; 0.5 means a random half of it.
+    """balance: exponent of the inverse class frequency in the loss, 0 plain, 1 fully balanced.
 
-    balance: exponent of the inverse class frequency in the loss, 0 plain, 1 fully balanced.
+    fine: weight of a head that names GoEmotions' own labels; it is not kept. memory: of the running
+    mean of the weights, which is what is kept.
     """
 
     epochs: int = 5
@@ -52,14 +51,13 @@ class LexicalRecipe:
     contrast: float = 0.2
     temperature: float = 0.1
     balance: float = 0.25
-    word_dropout: float = 0.1
-    punctuation_dropout: float = 0.25
-    subword_dropout: float = 0.1
-    weights: dict[str, float] = field(
-        default_factory=lambda: {
-            "meld": 1.0, "emorynlp": 1.0, "dailydialog": 0.7, "goemotions": 0.4,
-        }
-    )  # fmt: skip
+    fine: float = 0.5
+    memory: float = 0.99
+    alterations: Alterations = field(
+        default_factory=lambda: Alterations(
+            weights={"meld": 2.0, "emorynlp": 1.0, "dailydialog": 0.7, "goemotions": 0.7}
+        )
+    )
 
 
 def train_tokenizer(texts: Sequence[str], vocabulary: int) -> bytes:
@@ -96,54 +94,39 @@ def fit(
     config: CompactLexicalConfig | None = None,
     progress: Progress = lambda step, steps: None,
 ) -> CompactLexical:
-    """A lexical tower fitted to `samples`, in evaluation mode.
-
-    Same inputs, same weights where `subword_dropout` is 0; it draws from the tokenizer library's
-    own generator, which takes no seed.
-    """
+    """A lexical tower fitted to `samples`, in evaluation mode. Same inputs, same weights."""
     torch.manual_seed(seed)
-    generator = random.Random(seed)
     model = CompactLexical(config or CompactLexicalConfig(), {TOKENIZER: tokenizer}).train()
-    model.tokenizer.model.dropout = recipe.subword_dropout
-    targets = class_prototypes(model.width)
-    class_weights = _class_weights(samples, recipe)
-    corpora = sorted({sample.corpus for sample in samples})
-    # Corpora differ in how often each emotion occurs. A bias a corpus takes that up, so that the
-    # vectors need not; it is not kept.
-    priors = nn.Embedding(len(corpora), len(EMOTIONS))
-    nn.init.zeros_(priors.weight)
-    per_epoch = sum(1 for _ in _epoch(samples, recipe, random.Random(seed)))
-    steps = recipe.epochs * per_epoch
+    subwords = Subwords(model.tokenizer, model.config.tokens)
+    sampler = Sampler(samples, subwords, recipe.alterations, recipe.batch, seed)
+    losses = _Losses(model, samples, len(sampler.corpora), recipe)
+    steps = recipe.epochs * sampler.batches
     optimiser = torch.optim.AdamW(
         [
-            {"params": model.parameters(), "weight_decay": recipe.decay},
-            {"params": priors.parameters(), "weight_decay": 0.0},
+            {"params": [*model.parameters(), *losses.fine.parameters()]},
+            {"params": losses.priors.parameters(), "weight_decay": 0.0},
         ],
         recipe.rate,
+        weight_decay=recipe.decay,
+        fused=True,
     )
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, recipe.rate, steps, pct_start=0.1)
+    mean = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.memory))
     step = 0
     for _ in range(recipe.epochs):
-        for batch in _epoch(samples, recipe, generator):
-            ids, labels = _tensors(batch, model, recipe, generator)
+        for batch in sampler.epoch():
             with torch.autocast("cpu", torch.bfloat16):
-                vectors = model(ids)
-            vectors = vectors.float()
-            prior = priors(torch.tensor([corpora.index(sample.corpus) for sample in batch]))
-            loss = F.cross_entropy(
-                recipe.scale * vectors @ targets.T + prior,
-                labels,
-                class_weights,
-                label_smoothing=recipe.smoothing,
-            ) + recipe.contrast * contrastive(vectors, labels, recipe.temperature)
+                vectors = model.raw(batch.ids)
+            loss = losses(vectors.float(), batch)
             optimiser.zero_grad()
             torch.autograd.backward(loss)
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimiser.step()
             schedule.step()
+            mean.update_parameters(model)
             step += 1
             progress(step, steps)
-    model.tokenizer.model.dropout = None
+    model.load_state_dict(mean.module.state_dict())
     return model.eval()
 
 
@@ -159,53 +142,54 @@ def embed(model: CompactLexical, texts: Sequence[str], batch: int = 256) -> NDAr
     return vectors
 
 
+class _Losses(nn.Module):
+    """What a batch's vectors are asked for: the nearest prototype, like beside like, fine labels.
+
+    Corpora differ in how often each emotion occurs. A bias a corpus takes that up, so that the
+    vectors need not; like the head of fine labels it is not kept.
+    """
+
+    def __init__(
+        self,
+        model: CompactLexical,
+        samples: Sequence[LexicalSample],
+        corpora: int,
+        recipe: LexicalRecipe,
+    ) -> None:
+        super().__init__()
+        self.recipe = recipe
+        self.frame = class_prototypes(model.width)
+        self.weights = _class_weights(samples, recipe)
+        self.priors = nn.Embedding(corpora, len(EMOTIONS))
+        nn.init.zeros_(self.priors.weight)
+        self.fine = nn.Linear(model.width, len(LABELS))
+
+    def forward(self, vectors: Tensor, batch: Batch) -> Tensor:
+        """vectors [item, width] of any length -> a scalar."""
+        recipe, targets = self.recipe, batch.targets
+        logits = recipe.scale * in_frame(vectors) @ self.frame.T + self.priors(batch.corpora)
+        smooth = targets * (1 - recipe.smoothing) + recipe.smoothing / len(EMOTIONS)
+        losses = -(smooth * logits.log_softmax(dim=-1)).sum(dim=-1)
+        weights = targets @ self.weights
+        loss = (losses * weights).sum() / weights.sum()
+        unit = F.normalize(vectors, dim=-1)
+        loss = loss + recipe.contrast * contrastive(
+            unit, targets.argmax(dim=-1), recipe.temperature
+        )
+        named = [i for i, sample in enumerate(batch.samples) if sample.fine]
+        if named and recipe.fine:
+            wanted = torch.zeros(len(named), len(LABELS))
+            for row, i in enumerate(named):
+                wanted[row, list(batch.samples[i].fine)] = 1.0
+            scores = self.fine(vectors[named])
+            loss = loss + recipe.fine * F.binary_cross_entropy_with_logits(scores, wanted)
+        return loss
+
+
 def _class_weights(samples: Sequence[LexicalSample], recipe: LexicalRecipe) -> Tensor:
     counts = torch.ones(len(EMOTIONS))
     for sample in samples:
-        counts[sample.emotion] += recipe.weights.get(sample.corpus, 1.0)
-    weights = (counts / counts.sum()) ** -recipe.balance
+        counts += recipe.alterations.times(sample.corpus) * torch.tensor(sample.target)
     shares = counts / counts.sum()
+    weights = shares**-recipe.balance
     return weights / (weights * shares).sum()
-
-
-def _epoch(
-    samples: Sequence[LexicalSample], recipe: LexicalRecipe, generator: random.Random
-) -> Iterator[list[LexicalSample]]:
-    """Batches of texts of like length, in random order; every epoch has the same number."""
-    by_corpus: dict[str, list[LexicalSample]] = {}
-    for sample in samples:
-        by_corpus.setdefault(sample.corpus, []).append(sample)
-    chosen = []
-    for corpus, found in by_corpus.items():
-        share = min(1.0, recipe.weights.get(corpus, 1.0))
-        chosen += generator.sample(found, max(1, round(share * len(found))))
-    chosen.sort(key=lambda sample: len(sample.text) * generator.uniform(0.7, 1.4))
-    starts = list(range(0, len(chosen), recipe.batch))
-    generator.shuffle(starts)
-    for start in starts:
-        yield chosen[start : start + recipe.batch]
-
-
-def _tensors(
-    batch: Sequence[LexicalSample],
-    model: CompactLexical,
-    recipe: LexicalRecipe,
-    generator: random.Random,
-) -> tuple[Tensor, Tensor]:
-    rows = []
-    for sample in batch:
-        ids = model.tokenize(_without_marks(sample.text, recipe, generator))
-        kept = [i for i in ids if generator.random() >= recipe.word_dropout]
-        rows.append(kept or ids[:1] or [PAD + 1])
-    labels = [sample.emotion for sample in batch]
-    return padded(rows, 8), torch.tensor(labels)  # few lengths: each costs a plan of its own
-
-
-def _without_marks(text: str, recipe: LexicalRecipe, generator: random.Random) -> str:
-    """The text as a recogniser that writes no punctuation would give it, now and then."""
-    if generator.random() >= recipe.punctuation_dropout:
-        return text
-    words = "".join(
-        " " if unicodedata.category(c)[0] in "PS" and c not in "'\u2019" else c for c in text
-    )
-    return re.sub(r"\s+", " ", words).strip() or text

@@ -22,6 +22,11 @@ def readable(text: str) -> str:
     return clean if clean.strip() else ""
 
 
+def primary_language(tag: str) -> str:
+    """The primary subtag of a tag of BCP 47 in lower case: `en` of `en-GB` and of `EN_us`."""
+    return tag.strip().replace("_", "-").partition("-")[0].lower()
+
+
 def words_said(utterance: Utterance) -> str:
     """What an utterance's transcript says; empty where there is none."""
     return "" if utterance.transcript is None else readable(utterance.transcript.text)
