@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import soundfile
 import torch
 import typer
+from click.testing import Result
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
@@ -21,7 +23,7 @@ from emotrace_training.acoustic import command, corpus_prior
 from emotrace_training.acoustic_bank import Bank, build_bank
 from emotrace_training.acoustic_fitting import masked
 from emotrace_training.acoustic_sampling import Sampler, labels_of
-from emotrace_training.acoustic_scoring import corpus_uar, embed, pasts
+from emotrace_training.acoustic_scoring import corpus_uar, pasts
 from emotrace_training.losses import contrastive
 from emotrace_training.manifests import ClipSplit, Record, read_sound, write_manifest
 
@@ -57,19 +59,30 @@ def bank(clips: list[Record], tmp_path_factory: pytest.TempPathFactory) -> Bank:
     return build_bank(tmp_path_factory.mktemp("bank"), clips, folds, 3, 0, workers=1)
 
 
+def invoke(*arguments: object) -> Result:
+    app = typer.Typer()
+    app.command()(command)
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+def smoke(manifest: Path, out: Path, *more: object) -> Result:
+    common = ("--manifest", manifest, "--out", out, "--frames", out.parent / "frames", "--smoke")
+    return invoke(*common, "--folds", 3, "--variants", 2, "--workers", 1, *more)
+
+
 def test_the_step_from_end_to_end(clips: list[Record], tmp_path: Path) -> None:
     manifest, out = tmp_path / "manifest.jsonl", tmp_path / "acoustic"
     write_manifest(manifest, clips)
-    app = typer.Typer()
-    app.command()(command)
-    arguments = ["--manifest", str(manifest), "--out", str(out), "--smoke", "--folds", "3"]
-    arguments += ["--variants", "2", "--workers", "1"]
-    one = CliRunner().invoke(app, [*arguments, "--member", "1"])
+    one = smoke(manifest, out, "--members", 2, "--fold", 1)
     assert one.exit_code == 0, one.output
-    assert [p.name for p in out.glob("member-*")] == ["member-1.safetensors"]
-    done = CliRunner().invoke(app, arguments)
+    assert sorted(p.name for p in out.iterdir()) == ["fold-1.json", "fold-1.safetensors"]
+    done = smoke(manifest, out, "--members", 2)
     assert done.exit_code == 0, done.output
-    assert "member 1: " in done.output, "a member that is there is fitted again"
+    assert "fold-1: " in done.output, "a tower that is there is fitted again"
+    report = json.loads((out / "report.json").read_text())
+    assert set(report) == {"recipe", "tower", "seed", "held_out", "test"}
+    assert len(report["held_out"]["folds"]) == 3
+    assert set(report["test"][0]) == {"common4", "ekman7"}
 
     config = CompactAcousticConfig(**json.loads((out / "config.json").read_text()))
     encoder = CompactAcoustic(config).eval()
@@ -98,42 +111,83 @@ def test_the_step_from_end_to_end(clips: list[Record], tmp_path: Path) -> None:
             expected = in_frame(torch.from_numpy(drawn[draw, file])).numpy()
             np.testing.assert_allclose(vector, expected, atol=0.02)
 
-    bad = CliRunner().invoke(app, [*arguments, "--member", "3"])
-    assert bad.exit_code == 2
-    gone = CliRunner().invoke(app, ["--manifest", str(tmp_path / "none.jsonl")])
+    for bad in (("--fold", 3), ("--tower", 2, "--members", 2), ("--without", "none")):
+        assert smoke(manifest, out, *bad).exit_code == 2
+    gone = invoke("--manifest", tmp_path / "none.jsonl")
     assert gone.exit_code == 1
     assert "emotrace-train prepare" in gone.output
+
+
+def test_the_encoder_alone(clips: list[Record], tmp_path: Path) -> None:
+    manifest = tmp_path / "manifest.jsonl"
+    write_manifest(manifest, clips)
+    for seed in (0, 1):
+        out = tmp_path / str(seed)
+        done = smoke(manifest, out, "--members", 1, "--shipped-only", "--seed", seed)
+        assert done.exit_code == 0, done.output
+        assert {p.name for p in out.iterdir()} == {
+            "tower-0.safetensors", "encoder.safetensors", "config.json", "test.npz", "report.json",
+        }  # fmt: skip
+    assert len(list((tmp_path / "frames").iterdir())) == 2, "each seed has its frames made again"
+    one, other = (load_file(tmp_path / s / "encoder.safetensors") for s in "01")
+    assert any(not torch.equal(one[name], other[name]) for name in one)
+    assert torch.equal(one["prior"], other["prior"])
+
+
+def test_a_corpus_left_out_is_not_heard(clips: list[Record], tmp_path: Path) -> None:
+    manifest, out = tmp_path / "manifest.jsonl", tmp_path / "without"
+    write_manifest(
+        manifest,
+        [replace(c, corpus="other") if c.speaker in ("toy:a", "toy:d") else c for c in clips],
+    )
+    done = smoke(manifest, out, "--members", 1, "--without", "other")
+    assert done.exit_code == 0, done.output
+    report = json.loads((out / "report.json").read_text())
+    assert set(report["left_out"][0]["common4"]) == {"other", "mean"}
+    assert not (out / "test.npz").exists()
+    prior = load_file(out / "encoder.safetensors")["prior"]
+    known = [c for c in clips if c.speaker in ("toy:b", "toy:c")]
+    own = build_bank(tmp_path / "own", known, [0] * len(known), 1, 0, workers=1)
+    torch.testing.assert_close(prior, corpus_prior(known, own))
+
+
+def test_settings_by_name(clips: list[Record], tmp_path: Path) -> None:
+    manifest, out = tmp_path / "manifest.jsonl", tmp_path / "set"
+    write_manifest(manifest, clips)
+    chosen = ("--set", "warp=0.0", "--set", "pooled=8", "--held-out-only")
+    done = smoke(manifest, out, *chosen)
+    assert done.exit_code == 0, done.output
+    report = json.loads((out / "report.json").read_text())
+    assert (report["recipe"]["warp"], report["tower"]["pooled"]) == (0.0, 8)
+    assert "test" not in report
+    assert (out / "oof.npz").exists()
+    assert not (out / "encoder.safetensors").exists()
+    for bad in ("none=1", "warp=x", "pooled=3", "warp"):
+        assert smoke(manifest, out, "--set", bad).exit_code == 2
+    other = smoke(manifest, tmp_path / "killed", "--held-out-only", "--no-resume")
+    assert other.exit_code == 0, other.output
 
 
 def test_a_killed_run_goes_on_as_if_unbroken(clips: list[Record], tmp_path: Path) -> None:
     manifest = tmp_path / "manifest.jsonl"
     write_manifest(manifest, clips)
-    app = typer.Typer()
-    app.command()(command)
 
-    def fit(name: str, monkeypatch: pytest.MonkeyPatch | None = None) -> Path:
-        out = tmp_path / name
-        arguments = ["--manifest", str(manifest), "--out", str(out), "--smoke", "--folds", "2"]
-        arguments += ["--variants", "1", "--workers", "1", "--member", "0"]
-        done = CliRunner().invoke(app, arguments)
-        if monkeypatch is None:
-            assert done.exit_code == 0, done.output
-        return out
+    def fit(name: str, broken: bool = False) -> Path:
+        done = smoke(manifest, tmp_path / name, "--fold", 0)
+        assert broken or done.exit_code == 0, done.output
+        return tmp_path / name
 
     unbroken = fit("unbroken")
     with pytest.MonkeyPatch.context() as patch:
-        calls = iter(range(100))
 
-        def killed(*arguments: object) -> object:
-            if next(calls) == 1:  # after the second epoch's checkpoint would be too late
-                raise KeyboardInterrupt
-            return embed(*arguments)  # type: ignore[arg-type]
+        def killed(line: str) -> None:
+            raise KeyboardInterrupt  # at what is said after the first epoch
 
-        patch.setattr("emotrace_training.acoustic.embed", killed)
-        broken = fit("broken", patch)
-    assert (broken / "member-0.checkpoint").exists()
+        patch.setattr("emotrace_training.acoustic_study.typer.echo", killed)
+        broken = fit("broken", broken=True)
+    assert (broken / "fold-0.checkpoint").exists()
     fit("broken")
-    one, other = (load_file(p / "member-0.safetensors") for p in (unbroken, broken))
+    one, other = (load_file(p / "fold-0.safetensors") for p in (unbroken, broken))
     for name, tensor in one.items():
         torch.testing.assert_close(tensor, other[name])
 
@@ -151,7 +205,7 @@ def test_the_bank_is_made_once(clips: list[Record], tmp_path: Path) -> None:
 
 def test_batches_hold_only_what_was_chosen(clips: list[Record], bank: Bank) -> None:
     chosen = [i for i, clip in enumerate(clips) if clip.speaker == "toy:a"]
-    sampler = Sampler(clips, chosen, bank, np.random.default_rng(0))
+    sampler = Sampler(clips, chosen, bank, np.random.default_rng(0), others=0.4)
     batch = sampler.batch(200)
     assert batch.frames.shape[:2] == batch.mask.shape
     assert bool(batch.mask.any(dim=1).all())

@@ -15,8 +15,10 @@ from emotrace_training.augmentation import (
     band,
     coloured_noise,
     draw_condition,
+    equalise,
     mix,
     mu_law,
+    opus,
     reverberate,
 )
 
@@ -52,7 +54,7 @@ def test_any_condition_gives_sound_speech(seed: int) -> None:
 
 def test_every_channel_is_drawn() -> None:
     drawn = {draw_condition(RNG(seed)).channel for seed in range(200)}
-    assert drawn == {"clean", "noise", "babble", "low-pass", "telephone", "room"}
+    assert drawn == {"clean", "noise", "babble", "low-pass", "telephone", "room", "codec"}
 
 
 @pytest.mark.parametrize("ratio", [0.0, 10.0, 20.0])
@@ -79,7 +81,7 @@ def test_gain_and_speed() -> None:
 
 def test_bands() -> None:
     assert share_above(SPEECH, 4_000) > 0.4
-    assert share_above(band(SPEECH, 0.0, 3_600.0), 4_000) < 1e-6
+    assert share_above(band(SPEECH, 0.0, 3_600.0), 4_000) < 1e-5
     telephone = apply(Condition("telephone"), SPEECH, BABBLE, RNG(0))
     assert share_above(telephone, 4_000) < 0.01  # what mu-law adds
     assert 1 - share_above(telephone, 250) < 0.01
@@ -94,10 +96,36 @@ def test_mu_law_is_coarse_and_close() -> None:
 def test_a_room_adds_a_tail() -> None:
     click = np.zeros(16_000, np.float32)
     click[100] = 1.0
-    out = reverberate(click, 0.3, RNG(0))
+    out = reverberate(click, 0.3, 0.25, RNG(0))
     assert out[100] == pytest.approx(1.0, abs=0.01)
     assert power(out[101:2_000]) > power(out[2_000:6_000]) > 0
     assert np.abs(out[:100]).max() < 1e-6
+    assert power(out[101:]) * len(out[101:]) == pytest.approx(0.25, rel=0.01)
+
+
+def test_a_microphone_raises_what_it_hears_well() -> None:
+    out = equalise(SPEECH, (0.0, 0.0, 0.0, 0.0, 12.0, 12.0))
+    high, before = (share_above(x, 4_200) * power(x) for x in (out, SPEECH))
+    assert 10 * np.log10(high / before) == pytest.approx(12.0, abs=0.3)
+    np.testing.assert_allclose(equalise(SPEECH, (0.0,) * 6), SPEECH, atol=1e-6)
+
+
+@pytest.mark.parametrize("length", [320, 5_000, 16_001])
+def test_a_codec_keeps_length_and_place(length: int) -> None:
+    t = np.arange(length) / 16_000
+    sound = (np.sin(2 * np.pi * 300 * t) * np.sin(2 * np.pi * 3 * t) * 0.3).astype(np.float32)
+    out = opus(sound, 16_000)
+    assert out.shape == sound.shape
+    assert out.dtype == np.float32
+    assert np.corrcoef(out, sound)[0, 1] > 0.9
+    assert np.abs(out - sound).max() > 1e-4, "nothing was lost"
+
+
+def test_a_room_may_hum() -> None:
+    quiet = Condition("room", wet=0.1)
+    hum = replace(quiet, background=10.0)
+    plain, noisy = (apply(c, SPEECH, BABBLE, RNG(5)) for c in (quiet, hum))
+    assert power(noisy - plain) == pytest.approx(power(plain) / 10, rel=0.2)
 
 
 def test_pink_noise_is_deeper_than_white() -> None:

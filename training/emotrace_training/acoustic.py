@@ -1,39 +1,35 @@
-"""`emotrace-train acoustic`: the cross-fitted acoustic ensemble, and vectors nobody was fitted to.
+"""`emotrace-train acoustic`: the acoustic encoder, and vectors of strangers to fit the rest to.
 
-Speakers of train and valid are dealt into folds; member k never hears fold k. The encoder holds
-all members. Vectors of fold k by member k alone (`oof.npz`) are what later steps are fitted to:
-they look as a stranger's vectors do. `test.npz` holds the test split through the whole ensemble.
+Two kinds of towers with one recipe. The encoder holds towers fitted to all speakers of train and
+valid. Towers of folds never hear the speakers of their fold: everything is chosen by them, and
+their vectors of those speakers (`oof.npz`) are what later steps are fitted to, as they look like a
+stranger's. `test.npz` holds the test split through the encoder.
 """
 
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 from zipfile import ZipFile
 
 import numpy as np
 import torch
 import typer
-from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
-from emotrace_models.encoders.acoustic_tower import AcousticTower
 from emotrace_models.encoders.compact_acoustic import CompactAcoustic, CompactAcousticConfig
 from emotrace_training.acoustic_bank import Bank, build_bank
-from emotrace_training.acoustic_fitting import AcousticRecipe, Interrupted, fit_member
-from emotrace_training.acoustic_scoring import Tower, corpus_uar, embed
+from emotrace_training.acoustic_fitting import AcousticRecipe, Interrupted
+from emotrace_training.acoustic_scoring import scores
+from emotrace_training.acoustic_study import DRAWS, Study, Vectors, drawn
 from emotrace_training.folds import speaker_folds
 from emotrace_training.manifests import ManifestError, Record, read_clips
 
-Vectors = NDArray[np.float32]  # [draw, clip, width]
-
-DRAWS = 3  # orders in which each speaker's clips are heard
-WATCHED = 400  # held-out clips scored after an epoch
+FRAMES_SEED = 0  # of folds and virtual speakers: those of all ensembles are the same
 
 SMOKE = CompactAcousticConfig(width=16, members=2, channels=(4, 4, 8, 8), contour=4, pooled=16)
 SMOKE_RECIPE = AcousticRecipe(epochs=2, steps=2, batch=8)
@@ -42,47 +38,81 @@ SMOKE_RECIPE = AcousticRecipe(epochs=2, steps=2, batch=8)
 def command(
     manifest: Annotated[Path, typer.Option(help="from `prepare`")] = Path("runs/manifest.jsonl"),
     out: Annotated[Path, typer.Option(help="working folder")] = Path("runs/acoustic"),
+    frames: Annotated[Path, typer.Option(help="where analysed clips are kept")] = Path(
+        "runs/acoustic-frames"
+    ),
     seed: int = 0,
     epochs: Annotated[int | None, typer.Option(help="default: the recipe's")] = None,
-    folds: Annotated[int, typer.Option(min=2, help="members of the ensemble")] = 4,
-    variants: Annotated[int, typer.Option(min=1, help="virtual copies, the clip included")] = 6,
-    member: Annotated[
-        int | None, typer.Option(help="fit this one only; run two at once on two cores")
+    members: Annotated[int, typer.Option(min=1, help="towers of the encoder")] = 3,
+    folds: Annotated[int, typer.Option(min=2)] = 4,
+    variants: Annotated[int, typer.Option(min=1, help="virtual copies, the clip included")] = 8,
+    held_out_only: Annotated[bool, typer.Option(help="towers of folds; no encoder")] = False,
+    shipped_only: Annotated[bool, typer.Option(help="the encoder; no towers of folds")] = False,
+    fold: Annotated[int | None, typer.Option(help="fit this fold's tower and stop")] = None,
+    tower: Annotated[int | None, typer.Option(help="fit this shipped tower and stop")] = None,
+    without: Annotated[
+        str, typer.Option(help="leave a corpus out and score the encoder on all of it")
+    ] = "",
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="NAME=VALUE of the recipe or of the tower, VALUE as JSON"),
     ] = None,
     resume: Annotated[bool, typer.Option(help="go on from what is there")] = True,
     threads: Annotated[int, typer.Option(min=1)] = 1,
     workers: Annotated[int, typer.Option(min=1, help="processes that analyse clips")] = 2,
     smoke: Annotated[bool, typer.Option(help="a tiny tower for a few steps")] = False,
 ) -> None:
-    """Train the acoustic towers and write the encoder with its held-out vectors."""
+    """Train the acoustic towers and write the encoder, and vectors of held-out and test clips."""
     torch.set_num_threads(threads)
-    config = SMOKE if smoke else CompactAcousticConfig(members=folds)
-    config = replace(config, members=folds)
-    recipe = SMOKE_RECIPE if smoke else AcousticRecipe()
+    config, recipe = _settings(
+        replace(SMOKE if smoke else CompactAcousticConfig(), members=members),
+        SMOKE_RECIPE if smoke else AcousticRecipe(),
+        setting or [],
+    )
     recipe = replace(recipe, epochs=epochs or recipe.epochs)
-    if member is not None and not 0 <= member < folds:
-        raise typer.BadParameter(f"member {member} of {folds} folds")
+    if fold is not None and not 0 <= fold < folds:
+        raise typer.BadParameter(f"fold {fold} of {folds}")
+    if tower is not None and not 0 <= tower < members:
+        raise typer.BadParameter(f"tower {tower} of {members}")
     try:
         everything = read_clips(manifest, splits=("train", "test"))
         known = [clip for clip in everything if clip.split != "test"]
-        fold_of = speaker_folds(known, folds, seed)
-        fold = [fold_of[clip.speaker] for clip in known]
-        bank = build_bank(out, known, fold, variants, seed, workers)
-        prior = corpus_prior(known, bank)
-        for k in range(folds) if member is None else [member]:
-            _member(k, known, fold, bank, prior, config, recipe, seed, out, resume)
-        if member is None:
-            _assemble(everything, known, fold, bank, prior, config, recipe, seed, out, workers)
+        if without and without not in {clip.corpus for clip in known}:
+            raise typer.BadParameter(f"no clip is of {without!r}")
+        fold_of = speaker_folds(known, folds, FRAMES_SEED)
+        dealt = [fold_of[clip.speaker] for clip in known]
+        bank = build_bank(frames, known, dealt, variants, FRAMES_SEED, workers)
+        prior = corpus_prior(known, bank, without)
+        study = Study(known, dealt, bank, prior, config, recipe, seed, out, without)
+        study.prepare(resume)
+        alone = fold is not None or tower is not None
+        for k in range(folds) if not alone else [] if fold is None else [fold]:
+            if not shipped_only and not without:
+                study.fit_fold(k)
+        for m in range(members) if not alone else [] if tower is None else [tower]:
+            if not held_out_only:
+                study.fit_shipped(m)
+        if alone:
+            return
+        report: dict[str, Any] = {"recipe": asdict(recipe), "tower": asdict(config), "seed": seed}
+        if not shipped_only and not without:
+            report["held_out"] = _held_out(study, folds)
+        if not held_out_only:
+            test = [clip for clip in everything if clip.split == "test"]
+            heard = build_bank(frames, test, [-1] * len(test), 1, FRAMES_SEED, workers)
+            report |= _encoder(study, test, heard)
     except (ManifestError, Interrupted) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from error
+    (out / "report.json").write_text(json.dumps(report, indent=2) + "\n")
+    typer.echo(json.dumps(report, indent=2))
 
 
-def corpus_prior(clips: Sequence[Record], bank: Bank) -> Tensor:
+def corpus_prior(clips: Sequence[Record], bank: Bank, without: str = "") -> Tensor:
     """Mean and deviation [2, KEPT] of every column, each corpus with the same weight."""
     corpora = np.array([clip.corpus for clip in clips])
     means, squares = [], []
-    for name in sorted(set(corpora)):
+    for name in sorted(set(corpora) - {without}):
         count, total, square = bank.moments[corpora == name, 0].astype(np.float64).sum(axis=0)
         means.append(total / np.maximum(count, 1))
         squares.append(square / np.maximum(count, 1))
@@ -91,95 +121,64 @@ def corpus_prior(clips: Sequence[Record], bank: Bank) -> Tensor:
     return torch.from_numpy(np.stack([mean, deviation]).astype(np.float32))
 
 
-def _member(
-    k: int,
-    clips: list[Record],
-    fold: list[int],
-    bank: Bank,
-    prior: Tensor,
-    config: CompactAcousticConfig,
-    recipe: AcousticRecipe,
-    seed: int,
-    out: Path,
-    resume: bool,
-) -> None:
-    """Fit member k, unless its weights are there."""
-    weights = out / f"member-{k}.safetensors"
-    checkpoint = out / f"member-{k}.checkpoint"
-    if not resume:
-        weights.unlink(missing_ok=True)
-        checkpoint.unlink(missing_ok=True)
-    if weights.exists():
-        typer.echo(f"member {k}: {weights} is there")
-        return
-    held = [i for i, f in enumerate(fold) if f == k]
-    watched = sorted(np.random.default_rng(seed).permutation(held)[:WATCHED].tolist())
-    began = time.monotonic()
-
-    def report(epoch: int, loss: float, tower: AcousticTower) -> None:
-        tower.eval()
-        vectors = embed(tower, clips, watched, bank, prior, config.anchor, seed)
-        scores = corpus_uar(vectors, [clips[i] for i in watched])
-        listed = " ".join(f"{name} {score:.3f}" for name, score in scores.items())
-        spent = time.monotonic() - began
-        typer.echo(f"member {k} epoch {epoch + 1} loss {loss:.3f} uar {listed} ({spent:.0f} s)")
-
-    chosen = [i for i, f in enumerate(fold) if f != k]
-    own_seed = seed * 1_000 + k
-    tower = fit_member(clips, chosen, bank, prior, config, recipe, own_seed, checkpoint, report)
-    save_file({n: t.contiguous() for n, t in tower.state_dict().items()}, weights)
-    checkpoint.unlink()
+def _settings(
+    config: CompactAcousticConfig, recipe: AcousticRecipe, settings: Sequence[str]
+) -> tuple[CompactAcousticConfig, AcousticRecipe]:
+    """Raises typer.BadParameter for a name or a value that is none of either."""
+    for setting in settings:
+        name, _, value = setting.partition("=")
+        try:
+            if name in {field.name for field in fields(recipe)}:
+                recipe = replace(recipe, **{name: json.loads(value)})
+            else:
+                config = replace(config, **{name: json.loads(value)})
+        except (TypeError, ValueError) as error:
+            raise typer.BadParameter(f"{setting!r}: {error}") from error
+    return config, recipe
 
 
-def _assemble(
-    everything: list[Record],
-    known: list[Record],
-    fold: list[int],
-    bank: Bank,
-    prior: Tensor,
-    config: CompactAcousticConfig,
-    recipe: AcousticRecipe,
-    seed: int,
-    out: Path,
-    workers: int,
-) -> None:
-    """encoder.safetensors, config.json, oof.npz, test.npz, report.json."""
-    encoder = CompactAcoustic(config).eval()
-    encoder.prior.copy_(prior)
-    for k, tower in enumerate(encoder.members):
-        tower.load_state_dict(load_file(out / f"member-{k}.safetensors"))
-    save_file(encoder.state_dict(), out / "encoder.safetensors")
-    (out / "config.json").write_text(json.dumps(asdict(config), indent=2) + "\n")
-
-    def drawn(tower: Tower, clips: list[Record], chosen: list[int], frames: Bank) -> Vectors:
-        draws = [
-            embed(tower, clips, chosen, frames, prior, config.anchor, seed + draw)
-            for draw in range(DRAWS)
-        ]
-        return np.stack(draws)
-
-    vectors = np.zeros((DRAWS, len(known), config.width), np.float32)
-    members = []
-    for k, tower in enumerate(encoder.members):
-        held = [i for i, f in enumerate(fold) if f == k]
-        vectors[:, held] = drawn(tower, known, held, bank)
-        members.append(corpus_uar(vectors[0, held], [known[i] for i in held]))
-    _write_vectors(out / "oof.npz", known, fold, vectors)
-    test = [clip for clip in everything if clip.split == "test"]
-    heard = build_bank(out, test, [-1] * len(test), 1, seed, workers)
-    found = drawn(encoder, test, list(range(len(test))), heard)
-    _write_vectors(out / "test.npz", test, [-1] * len(test), found)
-    report = {
-        "recipe": asdict(recipe),
-        "seed": seed,
-        "held_out": {"all": corpus_uar(vectors[0], known), "members": members},
-        "test": {
-            scheme: [corpus_uar(draw, test, scheme) for draw in found]
-            for scheme in ("common4", "ekman7")
-        },
+def _held_out(study: Study, folds: int) -> dict[str, Any]:
+    """oof.npz, and the scores of all held-out clips, each by the tower that never heard it."""
+    config = study.config
+    vectors = np.zeros((DRAWS, len(study.clips), config.width), np.float32)
+    for k in range(folds):
+        held, tower = study.held(k), study.tower(f"fold-{k}")
+        vectors[:, held] = drawn(
+            tower, study.clips, held, study.bank, study.prior, config.anchor, study.seed
+        )
+    _write_vectors(study.out / "oof.npz", study.clips, study.fold, vectors)
+    return {
+        "all": [scores(draw, study.clips) for draw in vectors],
+        "folds": [json.loads((study.out / f"fold-{k}.json").read_text()) for k in range(folds)],
     }
-    (out / "report.json").write_text(json.dumps(report, indent=2) + "\n")
-    typer.echo(json.dumps(report, indent=2))
+
+
+def _encoder(study: Study, test: list[Record], heard: Bank) -> dict[str, Any]:
+    """encoder.safetensors, config.json, test.npz, and the scores of the test split; with a corpus
+    left out only the scores of all its clips.
+    """
+    config = study.config
+    encoder = CompactAcoustic(config).eval()
+    encoder.prior.copy_(study.prior)
+    for m, member in enumerate(encoder.members):
+        member.load_state_dict(study.tower(f"tower-{m}").state_dict())
+    save_file(encoder.state_dict(), study.out / "encoder.safetensors")
+    (study.out / "config.json").write_text(json.dumps(asdict(config), indent=2) + "\n")
+    if study.without:
+        # Neither the speakers of train nor those of test were heard.
+        found, clips = [], []
+        for where, bank in ((study.clips, study.bank), (test, heard)):
+            chosen = [i for i, clip in enumerate(where) if clip.corpus == study.without]
+            found.append(
+                drawn(encoder, where, chosen, bank, study.prior, config.anchor, study.seed)
+            )
+            clips += [where[i] for i in chosen]
+        vectors = np.concatenate(found, axis=1)
+        return {"without": study.without, "left_out": [scores(draw, clips) for draw in vectors]}
+    everything = range(len(test))
+    vectors = drawn(encoder, test, everything, heard, study.prior, config.anchor, study.seed)
+    _write_vectors(study.out / "test.npz", test, [-1] * len(test), vectors)
+    return {"test": [scores(draw, test) for draw in vectors]}
 
 
 def _write_vectors(path: Path, clips: list[Record], fold: list[int], vectors: Vectors) -> None:

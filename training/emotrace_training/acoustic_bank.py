@@ -28,7 +28,7 @@ from emotrace_models.types import FloatArray
 from emotrace_training.augmentation import CLEAN, apply, draw_condition
 from emotrace_training.manifests import Record, as_json, read_sound
 
-FORMAT = 1
+FORMAT = 2
 PART = 128  # clips of one file of the bank
 VOICES = 4  # that make up a babble
 

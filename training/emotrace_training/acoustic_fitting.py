@@ -1,4 +1,4 @@
-"""Fits one member of the acoustic ensemble: a tower, without the speakers of one fold.
+"""Fits one tower of the acoustic ensemble to the clips it is given.
 
 Cosine cross-entropy against the fixed class prototypes, with label smoothing, plus a supervised
 contrastive term (Khosla et al., arXiv 2004.11362, equation 2); half of the batches are mixed
@@ -22,15 +22,21 @@ from emotrace_models.encoders.prototypes import EMOTIONS, class_prototypes
 from emotrace_models.encoders.running_statistics import moments, views
 from emotrace_training.acoustic_bank import Bank
 from emotrace_training.acoustic_sampling import Batch, Sampler
+from emotrace_training.acoustic_voices import disguised
 from emotrace_training.losses import contrastive
 from emotrace_training.manifests import Record
+from emotrace_training.muon import Muon
 
 
 @dataclass(frozen=True, slots=True)
 class AcousticRecipe:
-    """scale: of the cosines. steps: batches an epoch. half: bfloat16 inside the tower."""
+    """scale: of the cosines. steps: batches an epoch. half: bfloat16 inside the tower.
 
-    epochs: int = 30
+    others: share of draws with an emotion beyond the main four. warp: largest relative change of
+    frequencies, 0 for voices as they are. mixed: share of mixed batches.
+    """
+
+    epochs: int = 20
     steps: int = 64
     batch: int = 64
     rate: float = 3e-3
@@ -40,13 +46,17 @@ class AcousticRecipe:
     contrast: float = 0.1
     temperature: float = 0.2
     half: bool = True
+    others: float = 0.43
+    warp: float = 0.1
+    mixed: float = 0.5
+    muon: bool = True
 
 
 class Interrupted(ValueError):
     """A checkpoint that another recipe has made; the message says which file."""
 
 
-def fit_member(
+def fit_tower(
     clips: Sequence[Record],
     chosen: Sequence[int],
     bank: Bank,
@@ -65,48 +75,65 @@ def fit_member(
     torch.manual_seed(seed)
     tower = AcousticTower(config.tower())
     tower.stages.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = torch.optim.AdamW(tower.parameters(), lr=recipe.rate, weight_decay=recipe.decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, recipe.rate, total_steps=recipe.epochs * recipe.steps, pct_start=0.2
-    )
+    optimizers = _optimizers(tower, recipe)
+    schedules = [
+        torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, recipe.rate, total_steps=recipe.epochs * recipe.steps, pct_start=0.2,
+            cycle_momentum=False,
+        )
+        for optimizer in optimizers
+    ]  # fmt: skip
     first = 0
     if checkpoint.exists():
         saved = torch.load(checkpoint, weights_only=True)
         if saved["recipe"] != asdict(recipe) or saved["seed"] != seed:
             raise Interrupted(f"{checkpoint} is of another recipe; remove it or use that recipe")
         tower.load_state_dict(saved["tower"])
-        optimizer.load_state_dict(saved["optimizer"])
-        schedule.load_state_dict(saved["schedule"])
+        for part, state in zip((*optimizers, *schedules), saved["parts"], strict=True):
+            part.load_state_dict(state)
         first = saved["epochs"]
     for epoch in range(first, recipe.epochs):
         torch.manual_seed(seed * 10_007 + epoch)
         rng = np.random.default_rng([seed, epoch])
-        sampler = Sampler(clips, chosen, bank, rng)
+        sampler = Sampler(clips, chosen, bank, rng, recipe.others)
         tower.train()
         total = 0.0
         for _ in range(recipe.steps):
-            inputs = network_inputs(sampler.batch(recipe.batch), prior, config.anchor)
+            batch = sampler.batch(recipe.batch)
+            if recipe.warp:
+                batch = disguised(batch, recipe.warp, rng)
+            inputs = network_inputs(batch, prior, config.anchor)
             loss = step_loss(tower, *inputs, recipe, rng)
-            optimizer.zero_grad()
+            tower.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(tower.parameters(), 5.0)
-            optimizer.step()
-            schedule.step()
+            for part in (*optimizers, *schedules):
+                part.step()
             total += loss.item()
         saved = {
             "recipe": asdict(recipe),
             "seed": seed,
             "epochs": epoch + 1,
             "tower": tower.state_dict(),
-            "optimizer": optimizer.state_dict(),
-            "schedule": schedule.state_dict(),
+            "parts": [part.state_dict() for part in (*optimizers, *schedules)],
         }
         temporary = checkpoint.with_suffix(".tmp")
         torch.save(saved, temporary)
         temporary.replace(checkpoint)
         report(epoch, total / recipe.steps, tower)
-    tower.eval()
-    return tower
+    return tower.eval()
+
+
+def _optimizers(tower: AcousticTower, recipe: AcousticRecipe) -> list[torch.optim.Optimizer]:
+    """Muon for matrices and kernels, AdamW for the rest."""
+    if not recipe.muon:
+        return [torch.optim.AdamW(tower.parameters(), recipe.rate, weight_decay=recipe.decay)]
+    matrices = [p for p in tower.parameters() if p.ndim > 1]
+    others = [p for p in tower.parameters() if p.ndim < 2]
+    return [
+        Muon(matrices, recipe.rate, weight_decay=recipe.decay),
+        torch.optim.AdamW(others, recipe.rate, weight_decay=recipe.decay),
+    ]
 
 
 def network_inputs(
@@ -129,7 +156,7 @@ def step_loss(
 ) -> Tensor:
     bands, contours = masked(bands, contours, rng)
     targets = F.one_hot(labels, len(EMOTIONS)).float()
-    mixed = rng.random() < 0.5
+    mixed = rng.random() < recipe.mixed
     if mixed:
         share = float(rng.beta(0.4, 0.4))
         share = max(share, 1 - share)

@@ -16,11 +16,10 @@ from emotrace_models.encoders.spectral import COLUMNS
 from emotrace_training.acoustic_bank import Bank
 from emotrace_training.manifests import Record
 
-CROPS = (100, 150, 200, 250, 320)  # frames; one is drawn for a batch
+CROPS = (100, 130, 160, 200, 240)  # frames; one is drawn for a batch
 MARGIN = 15  # frames of silence that may stand round the speech
 CORPUS_POWER = 0.35  # draws from a corpus grow with its clips to this power
-MAIN = ("anger", "happiness", "neutral", "sadness")  # the classes of the shipped bundle
-OTHERS = 0.35  # share of draws with any other emotion
+MAIN = ("anger", "happiness", "neutral", "sadness")
 CLEAN_SHARE = 0.3
 ALONE_SHARE, SAME_EMOTION_SHARE = 0.15, 0.15  # of pasts
 LONGEST_PAST = 40  # clips
@@ -37,13 +36,22 @@ class Batch:
 
 
 class Sampler:
-    """clips: those of the bank, in its order; chosen: the indices of those that may be drawn."""
+    """clips: those of the bank, in its order; chosen: the indices of those that may be drawn.
+
+    others: share of draws with an emotion that is none of MAIN.
+    """
 
     def __init__(
-        self, clips: Sequence[Record], chosen: Sequence[int], bank: Bank, rng: np.random.Generator
+        self,
+        clips: Sequence[Record],
+        chosen: Sequence[int],
+        bank: Bank,
+        rng: np.random.Generator,
+        others: float,
     ) -> None:
         self._bank = bank
         self._rng = rng
+        self._others = others
         self._labels = labels_of(clips)
         self._chosen = np.array([i for i in chosen if self._labels[i] >= 0])
         self._speaker = np.array([clip.speaker for clip in clips])
@@ -61,7 +69,7 @@ class Sampler:
         shares = np.zeros(len(labels))
         for c in range(len(names)):
             weight = float((corpus == c).sum()) ** CORPUS_POWER
-            groups = [(main, 1 - OTHERS), (~main, OTHERS)]
+            groups = [(main, 1 - self._others), (~main, self._others)]
             for group, share in groups:
                 here = (corpus == c) & group
                 for label in np.unique(labels[here]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -18,10 +19,19 @@ from emotrace_training.acoustic_bank import Bank
 from emotrace_training.manifests import Record
 
 Tower = Callable[[Tensor, Tensor, Tensor], Tensor]
+Scores = dict[str, float]  # by corpus, and their mean
+
+
+class Labelled(Protocol):
+    @property
+    def corpus(self) -> str: ...
+
+    @property
+    def emotion(self) -> str: ...
 
 
 def pasts(
-    clips: Sequence[Record], chosen: Sequence[int], bank: Bank, seed: int
+    clips: Sequence[Record], chosen: Sequence[int], bank: Bank, seed: int, variant: int = 0
 ) -> Iterator[tuple[int, NDArray[np.float64]]]:
     """Each chosen clip with the moments [3, KEPT] of all that its speaker said before it."""
     rng = np.random.default_rng(seed)
@@ -30,7 +40,7 @@ def pasts(
         speaker = clips[index].speaker
         earlier = sums.get(speaker, np.zeros((3, KEPT)))
         yield int(index), earlier
-        sums[speaker] = earlier + bank.moments[index, 0]
+        sums[speaker] = earlier + bank.moments[index, variant]
 
 
 @torch.inference_mode()
@@ -42,17 +52,21 @@ def embed(
     prior: Tensor,
     anchor: float,
     seed: int,
+    variant: int = 0,
 ) -> FloatArray:
-    """Vectors [len(chosen), width] of the clips themselves (variant 0), in `chosen`'s order."""
+    """Vectors [len(chosen), width] in `chosen`'s order, of the clips themselves (variant 0) or of
+    virtual copies of them.
+    """
     row_of = {index: row for row, index in enumerate(chosen)}
-    waiting = sorted(pasts(clips, chosen, bank, seed), key=lambda p: bank.starts[p[0], 0, 1])
+    heard = pasts(clips, chosen, bank, seed, variant)
+    waiting = sorted(heard, key=lambda p: bank.starts[p[0], variant, 1])
     found: list[FloatArray | None] = [None] * len(chosen)
     for at in range(0, len(waiting), 32):
         inputs = []
         for index, earlier in waiting[at : at + 32]:
-            frames = torch.from_numpy(bank.clip(index, 0).astype(np.float32))
+            frames = torch.from_numpy(bank.clip(index, variant).astype(np.float32))
             mask = torch.ones(len(frames), dtype=torch.bool)
-            own = torch.from_numpy(bank.moments[index, 0])
+            own = torch.from_numpy(bank.moments[index, variant])
             past = torch.from_numpy(earlier.astype(np.float32))
             inputs.append(views(frames, mask, own, past, prior, anchor))
         vectors = tower(*collate(inputs)).float().numpy()
@@ -61,9 +75,7 @@ def embed(
     return np.stack([vector for vector in found if vector is not None])
 
 
-def corpus_uar(
-    vectors: FloatArray, clips: Sequence[Record], scheme: str = "common4"
-) -> dict[str, float]:
+def corpus_uar(vectors: FloatArray, clips: Sequence[Labelled], scheme: str = "common4") -> Scores:
     """Unweighted average recall of the nearest prototype, by corpus, and their mean as `mean`.
 
     Only clips whose emotion the scheme holds count.
@@ -86,3 +98,8 @@ def nearest(vectors: FloatArray, labels: LabelSet) -> list[str]:
     rows = [EMOTIONS.index(name) for name in labels.names]
     prototypes = class_prototypes(vectors.shape[1]).numpy()[rows]
     return [labels.names[i] for i in (vectors @ prototypes.T).argmax(axis=1)]
+
+
+def scores(vectors: FloatArray, clips: Sequence[Labelled]) -> dict[str, Scores]:
+    """UAR of the four and of the seven classes."""
+    return {scheme: corpus_uar(vectors, clips, scheme) for scheme in ("common4", "ekman7")}

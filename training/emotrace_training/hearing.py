@@ -1,7 +1,7 @@
 """Acoustic vectors of composed dialogues, each speaker's utterances in the order of the dialogue.
 
-A clip goes through the member of the ensemble that never heard its actor, so that training and dev
-dialogues sound to the fusion model as strangers do. What a tower knows of a voice is what that
+A clip goes through the tower that never heard its actor, so that training and dev dialogues sound
+to the fusion model as strangers do. What a tower knows of a voice is what that
 voice said earlier in the same dialogue, as in a live one.
 """
 
@@ -24,6 +24,7 @@ from emotrace_models.encoders.prototypes import in_frame
 from emotrace_models.encoders.running_statistics import KEPT, views
 from emotrace_models.types import FloatArray
 from emotrace_training.acoustic_bank import Bank, build_bank
+from emotrace_training.acoustic_study import load_tower
 from emotrace_training.compose import ComposedDialogue
 from emotrace_training.manifests import Record
 
@@ -32,7 +33,7 @@ BATCH = 32
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Listener:
-    """The members of an acoustic ensemble, and the frames of the clips that each never heard."""
+    """The towers of the folds, and the frames of the clips that each never heard."""
 
     towers: tuple[AcousticTower, ...]
     prior: Tensor
@@ -91,15 +92,15 @@ class _Job:
 
 
 def load_listener(folder: Path, clips: Sequence[Record], workers: int) -> Listener:
-    """The ensemble that `acoustic` left in `folder`, over those `clips` it was fitted to."""
+    """The towers of folds that `acoustic` left in `folder`, over those `clips` that are held out by
+    one of them.
+    """
     config = CompactAcousticConfig(**json.loads((folder / "config.json").read_text()))
-    towers = []
-    for member in range(config.members):
-        tower = AcousticTower(config.tower())
-        tower.load_state_dict(load_file(folder / f"member-{member}.safetensors"))
-        towers.append(tower.eval())
     with np.load(folder / "oof.npz") as held_out:
         fold = dict(zip(held_out["file"].tolist(), held_out["fold"].tolist(), strict=True))
+    towers = [
+        load_tower(folder / f"fold-{k}.safetensors", config) for k in range(max(fold.values()) + 1)
+    ]
     known = [clip for clip in clips if clip.file in fold]
     # Variant 0 alone: the clips as they are.
     bank = build_bank(folder, known, [fold[clip.audio] for clip in known], 1, 0, workers)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,13 +23,14 @@ REDUCTION = 8  # frames in to frames out
 
 @dataclass(frozen=True, slots=True)
 class TowerConfig:
-    """channels: of the stem and the stages. pooled: width before pooling."""
+    """channels: of the stem and the stages. pooled: width before pooling. blocks: of context."""
 
     width: int = 128
     channels: tuple[int, int, int, int] = (32, 64, 96, 128)
     contour: int = 32
     pooled: int = 192
     dropout: float = 0.2
+    blocks: int = 0
 
 
 class AcousticTower(nn.Module):
@@ -47,6 +49,9 @@ class AcousticTower(nn.Module):
         self.contour = nn.Conv1d(CONTOURS, config.contour, REDUCTION + 1, REDUCTION, padding=4)
         self.mix = nn.Linear(three * rows + config.contour, config.pooled)
         self.mix_norm = nn.LayerNorm(config.pooled)
+        self.context = nn.ModuleList(
+            ContextBlock(config.pooled, config.dropout) for _ in range(config.blocks)
+        )
         self.attention = nn.Sequential(
             nn.Linear(config.pooled, config.pooled // 2),
             nn.Tanh(),
@@ -67,6 +72,8 @@ class AcousticTower(nn.Module):
         side = F.relu(self.contour(contours))
         x = torch.cat([x.flatten(1, 2), side], dim=1).transpose(1, 2)  # [batch, frame, feature]
         x = F.relu(self.mix_norm(self.mix(self.dropout(x))))
+        for block in self.context:
+            x = block(x, mask)
         return F.normalize(self.projection(self.dropout(self._pool(x, mask))), dim=-1)
 
     def _pool(self, x: Tensor, mask: Tensor) -> Tensor:
@@ -80,7 +87,11 @@ class AcousticTower(nn.Module):
 
 
 class Stage(nn.Module):
-    """Strided convolution, batch norm, ReLU; with `residual` a second one added to its output."""
+    """Strided convolution, batch norm, ReLU; with `residual` a second one added to its output.
+
+    Without gradients and outside training, a convolution and its norm are one convolution, whose
+    weights are made when first needed, and again after each change of the originals.
+    """
 
     def __init__(
         self,
@@ -96,16 +107,89 @@ class Stage(nn.Module):
         self.norm = nn.BatchNorm2d(outputs)
         self.second = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False) if residual else None
         self.second_norm = nn.BatchNorm2d(outputs) if residual else None
+        self._folded: dict[nn.Conv2d, tuple[Tensor, Tensor]] = {}
 
     def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """x [batch, channel, band, frame], zero outside `lengths` -> the same, and new lengths."""
         lengths = -(-lengths // self.stride[1])
-        x = F.relu(self.norm(self.conv(x)))
-        real = real_frames(lengths, x.shape[-1])[:, None, None, :]
-        x = x * real
+        x = F.relu(self._normed(self.conv, self.norm, x), inplace=True)
+        frames = x.shape[-1]
+        # Masks cost as much as a convolution: not where nothing is padded.
+        padded = int(lengths.min()) < frames
+        real = real_frames(lengths, frames)[:, None, None, :] if padded else None
+        if real is not None:
+            x = x * real
         if self.second is not None and self.second_norm is not None:
-            x = F.relu(x + self.second_norm(self.second(x))) * real
+            x = F.relu(x + self._normed(self.second, self.second_norm, x), inplace=True)
+            if real is not None:
+                x = x * real
         return x, lengths
+
+    def train(self, mode: bool = True) -> Stage:
+        self._folded.clear()
+        return super().train(mode)
+
+    def _normed(self, conv: nn.Conv2d, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
+        out: Tensor
+        if self.training or torch.is_grad_enabled():
+            out = norm(conv(x))
+            return out
+        if conv not in self._folded:
+            self._folded[conv] = folded(conv, norm)
+        weight, bias = self._folded[conv]
+        return F.conv2d(x, weight, bias, conv.stride, conv.padding)
+
+    def _apply(self, *arguments: Any, **options: Any) -> Stage:
+        self._folded.clear()
+        return super()._apply(*arguments, **options)
+
+    def _load_from_state_dict(self, *arguments: Any, **options: Any) -> None:
+        self._folded.clear()
+        super()._load_from_state_dict(*arguments, **options)
+
+
+def folded(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Weight and bias of the one convolution that does what `conv` and then `norm` do."""
+    if norm.running_mean is None or norm.running_var is None:
+        raise ValueError("a norm without running statistics cannot be folded")
+    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+    weight = conv.weight * scale[:, None, None, None]
+    return (
+        weight.contiguous(memory_format=torch.channels_last),
+        norm.bias - norm.running_mean * scale,
+    )
+
+
+class ContextBlock(nn.Module):
+    """Half a conformer (Gulati et al., arXiv 2005.08100): attention over the utterance, then a
+    depthwise convolution, each added to its input.
+    """
+
+    def __init__(self, width: int, dropout: float, heads: int = 4, kernel: int = 7) -> None:
+        super().__init__()
+        self.heads = heads
+        self.before = nn.LayerNorm(width)
+        self.inputs = nn.Linear(width, 3 * width)
+        self.output = nn.Linear(width, width)
+        self.between = nn.LayerNorm(width)
+        self.gate = nn.Linear(width, 2 * width)
+        self.depthwise = nn.Conv1d(width, width, kernel, padding=kernel // 2, groups=width)
+        self.norm = nn.LayerNorm(width)
+        self.point = nn.Linear(width, width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """x [batch, frame, width], mask [batch, frame] of real frames -> the same shape."""
+        batch, frames, width = x.shape
+        parts = self.inputs(self.before(x)).view(batch, frames, 3, self.heads, -1)
+        query, key, value = parts.permute(2, 0, 3, 1, 4)
+        heard = F.scaled_dot_product_attention(query, key, value, attn_mask=mask[:, None, None])
+        heard = heard.transpose(1, 2).reshape(batch, frames, width)
+        x = x + self.dropout(self.output(heard))
+        near = F.glu(self.gate(self.between(x)), dim=-1) * mask[..., None]
+        near = self.depthwise(near.transpose(1, 2)).transpose(1, 2)
+        out: Tensor = x + self.dropout(self.point(F.silu(self.norm(near))))
+        return out
 
 
 def real_frames(lengths: Tensor, frames: int) -> Tensor:

@@ -29,7 +29,7 @@ from emotrace_models.types import FloatArray, Modality, Utterance
 class CompactAcousticConfig:
     """members: towers. anchor: frames that the prior weighs. memory: frames of speech kept.
 
-    channels, contour, pooled: sizes of each tower. dropout: in training only.
+    channels, contour, pooled, blocks: sizes of each tower. dropout: in training only.
     """
 
     width: int = 128
@@ -38,6 +38,7 @@ class CompactAcousticConfig:
     contour: int = 32
     pooled: int = 192
     dropout: float = 0.2
+    blocks: int = 0
     anchor: float = 300.0
     memory: int = 30_000
 
@@ -46,13 +47,15 @@ class CompactAcousticConfig:
         if len(self.channels) != 4:
             raise ValueError(f"channels must be four numbers, not {len(self.channels)}")
         sizes = (self.width, self.members, *self.channels, self.contour, self.pooled, self.memory)
-        if min(sizes) < 1 or self.pooled % 2:
-            raise ValueError("sizes must be positive and pooled even")
+        if min(sizes) < 1 or self.pooled % 4 or self.blocks < 0:
+            raise ValueError("sizes must be positive and pooled a multiple of 4")
         if not 0.0 < self.anchor < float("inf"):
             raise ValueError(f"anchor must be positive, not {self.anchor}")
 
     def tower(self) -> TowerConfig:
-        return TowerConfig(self.width, self.channels, self.contour, self.pooled, self.dropout)
+        return TowerConfig(
+            self.width, self.channels, self.contour, self.pooled, self.dropout, self.blocks
+        )
 
 
 @register("encoder", "compact_acoustic")
@@ -80,6 +83,7 @@ class CompactAcoustic(Encoder):
 
     def forward(self, bands: Tensor, contours: Tensor, lengths: Tensor) -> Tensor:
         """The ensemble's unit vectors [batch, width]; arguments as AcousticTower.forward."""
+        bands = bands.contiguous(memory_format=torch.channels_last)
         vectors = [member(bands, contours, lengths) for member in self.members]
         return F.normalize(torch.stack(vectors).mean(dim=0), dim=-1)
 
