@@ -20,6 +20,7 @@ MODULES: dict[Kind, dict[str, str]] = {
         "clap_audio": "clap_audio",
         "clap_text": "clap_text",
         "compact_acoustic": "compact_acoustic",
+        "compact_face": "compact_face",
         "compact_lexical": "compact_lexical",
         "face_frames": "face_frames",
         "hubert": "hubert",

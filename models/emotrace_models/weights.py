@@ -12,10 +12,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 LOCK_PATH = Path(__file__).with_name("weights.lock.json")
 LOCK_VERSION = 1
+
+Kind = Literal["transcriber", "face detector"]
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -62,6 +64,7 @@ class WeightSet:
     source: str
     revision: str
     files: tuple[WeightFile, ...]
+    kind: Kind
 
     @property
     def size(self) -> int:
@@ -88,8 +91,8 @@ def load_lock(path: Path = LOCK_PATH) -> dict[str, WeightSet]:
 
 def _weight_set(name: str, document: Mapping[str, Any]) -> WeightSet:
     files = tuple(_weight_file(one) for one in document["files"])
-    if not _NAME.fullmatch(name) or not files:
-        raise ValueError(f"the weights {name!r} have no proper name, or no files")
+    if not _NAME.fullmatch(name) or not files or document["kind"] not in get_args(Kind):
+        raise ValueError(f"the weights {name!r} have no proper name or kind, or no files")
     return WeightSet(
         name=name,
         description=document["description"],
@@ -97,6 +100,7 @@ def _weight_set(name: str, document: Mapping[str, Any]) -> WeightSet:
         source=document["source"],
         revision=document["revision"],
         files=files,
+        kind=document["kind"],
     )
 
 
@@ -105,6 +109,11 @@ def _weight_file(document: Mapping[str, Any]) -> WeightFile:
     if not (_NAME.fullmatch(file.name) and _SHA256.fullmatch(file.sha256) and file.size > 0):
         raise ValueError(f"the file {file.name!r} has no proper name, size or SHA-256")
     return file
+
+
+def of_kind(lock: Mapping[str, WeightSet], kind: Kind) -> dict[str, WeightSet]:
+    """Those of the lock that are of this kind, in its order."""
+    return {name: one for name, one in lock.items() if one.kind == kind}
 
 
 def find_weights(name: str, lock: Mapping[str, WeightSet]) -> WeightSet:

@@ -9,10 +9,19 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from emotrace_models.bundle import Bundle, BundleError, BundleMissing, bundle_path
+from emotrace_models.encoders.compact_face import CompactFace
+from emotrace_models.encoders.faces import FaceDetector, FaceDetectorUnavailable, load_detector
 from emotrace_models.predictor import Predictor
 from emotrace_models.transcription import Transcriber, TranscriberUnavailable, WhisperTranscriber
 from emotrace_models.voice_activity import VoiceDetector, VoiceDetectorUnavailable
-from emotrace_models.weights import WeightsError, find_weights, is_present, load_lock, verify
+from emotrace_models.weights import (
+    WeightsError,
+    find_weights,
+    is_present,
+    load_lock,
+    of_kind,
+    verify,
+)
 from emotrace_service.batching import BatchPolicy
 from emotrace_service.engine import LocalBackend
 from emotrace_service.errors import StartRefused
@@ -45,7 +54,30 @@ def load_bundles(settings: Settings) -> dict[str, Bundle]:
                 "or export it under another name."
             )
         bundles[bundle.name] = bundle
+    detector = load_face_detector(settings.face_detector, settings.weights)
+    for bundle in bundles.values():
+        for encoder in bundle.encoders:
+            if detector is not None and isinstance(encoder, CompactFace):
+                encoder.detect_with(detector)
     return bundles
+
+
+def load_face_detector(name: str, weights: Path) -> FaceDetector | None:
+    """name: as in Settings.face_detector. None: bundles keep the one that they come with."""
+    if name == NONE:
+        return None
+    try:
+        lock = of_kind(load_lock(), "face detector")
+        if name == AUTO:
+            here = [one for one in lock.values() if is_present(one, weights)]
+            if not here:
+                return None
+            chosen = here[0]
+        else:
+            chosen = find_weights(name, lock)
+        return load_detector(verify(chosen, weights) / chosen.files[0].name)
+    except (WeightsError, FaceDetectorUnavailable) as error:
+        raise StartRefused(f"{error} Or start without it: --face-detector none.") from error
 
 
 def load_transcriber(name: str, weights: Path) -> Transcriber | None:
@@ -53,7 +85,7 @@ def load_transcriber(name: str, weights: Path) -> Transcriber | None:
     if name == NONE:
         return None
     try:
-        lock = load_lock()
+        lock = of_kind(load_lock(), "transcriber")
         if name == AUTO:
             here = [one for one in lock.values() if is_present(one, weights)]
             if not here:

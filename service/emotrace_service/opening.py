@@ -77,9 +77,7 @@ def plan_session(
         raise _refused(ErrorCode.CONFIG_INVALID, f"endpointing: {error}.", "endpointing") from None
     lexical = Modality.LEXICAL in bundle.fusion.modalities
     words = lexical and start.transcription is not Transcription.OFF
-    modalities = modality_status(
-        bundle.fusion.modalities, start.transcription, transcribes=transcribes
-    )
+    modalities = modality_status(bundle, start.transcription, transcribes=transcribes)
     for status in modalities:
         if status.modality in bundle.requires and not status.live:
             raise _refused(
@@ -97,7 +95,7 @@ def plan_session(
         language=start.language,
         endpointing=endpointing,
         interim=start.interim and not wordless,
-        pictures=Modality.FACIAL in bundle.fusion.modalities,
+        pictures=any(one.live for one in modalities if one.modality == Modality.FACIAL),
         words=words,
         server_words=words and transcribes and start.transcription is Transcription.AUTO,
         waits_for_words=words and start.transcription is Transcription.CLIENT,
@@ -141,13 +139,16 @@ def _viewed(bundle: Bundle, wanted: Sequence[str] | str | None) -> Bundle:
 
 
 def modality_status(
-    available: tuple[Modality, ...], transcription: Transcription, *, transcribes: bool
+    bundle: Bundle, transcription: Transcription, *, transcribes: bool
 ) -> tuple[ModalityStatus, ...]:
     """Each modality: live, or why it is not."""
+    faults = {one.modality: one.unavailable for one in bundle.encoders if one.unavailable}
 
     def reason(modality: Modality) -> str | None:
-        if modality not in available:
+        if modality not in bundle.fusion.modalities:
             return NO_ENCODER
+        if modality in faults:
+            return faults[modality]
         if modality is not Modality.LEXICAL or transcription is Transcription.CLIENT:
             return None
         if transcription is Transcription.OFF:

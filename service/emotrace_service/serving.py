@@ -67,7 +67,7 @@ class Serving:
     def modalities(self) -> tuple[ModalityStatus, ...]:
         """What is live for a client that leaves transcription to the server."""
         return modality_status(
-            self.bundle.fusion.modalities,
+            self.bundle,
             Transcription.AUTO,
             transcribes=self.backend.transcribes(None),
         )

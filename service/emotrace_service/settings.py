@@ -50,6 +50,11 @@ class Settings(BaseSettings):
         default="auto",
         description="transcriber: name of pulled weights, `auto` (any that are there) or `none`",
     )
+    face_detector: str = Field(
+        default="auto",
+        description="finder of faces: name of pulled weights, `auto` (any that are there, else "
+        "OpenCV's) or `none` (OpenCV's)",
+    )
     threads: int = Field(
         default_factory=cores, ge=1, le=256, description="compute threads; default: one a core"
     )

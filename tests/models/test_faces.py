@@ -1,10 +1,13 @@
-"""Face detection on real faces, one face through pictures, crops, and the encoder with them."""
+"""Face detection on real faces, crops, and the encoder of face frames with them."""
 
 from __future__ import annotations
 
 import io
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,15 +17,17 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
+from emotrace_models.encoders.face_cascade import FaceCascade
 from emotrace_models.encoders.face_frames import DETECTOR, FaceFrames
 from emotrace_models.encoders.faces import (
     FaceBox,
+    FaceDetector,
     FaceDetectorUnavailable,
     UltraFace,
+    WholePicture,
     YuNet,
     face_square,
     load_detector,
-    tracked,
 )
 from emotrace_models.encoders.resnet_frames import ResNetFrames
 from emotrace_models.types import Frame, Utterance
@@ -68,14 +73,20 @@ def canvas(
     return picture
 
 
+def detector_called(name: str) -> FaceDetector:
+    return FaceCascade() if name == "cascade" else load_detector(FILES[name])
+
+
 def placed(left: int, top: int, side: int) -> FaceBox:
     return FaceBox(left, top, left + side, top + side, 1.0)
 
 
 @needs_data
-@pytest.mark.parametrize(("name", "kind"), [("yunet", YuNet), ("ultraface", UltraFace)])
+@pytest.mark.parametrize(
+    ("name", "kind"), [("yunet", YuNet), ("ultraface", UltraFace), ("cascade", FaceCascade)]
+)
 def test_real_faces_are_found_where_they_are(name: str, kind: type) -> None:
-    detector = load_detector(FILES[name])
+    detector = detector_called(name)
     assert isinstance(detector, kind)
     found = 0
     for number in range(COUNT):
@@ -87,13 +98,31 @@ def test_real_faces_are_found_where_they_are(name: str, kind: type) -> None:
 
 
 @needs_data
-@pytest.mark.parametrize("name", FILES)
+@needs_data
+@pytest.mark.parametrize(("name", "smallest"), [("yunet", 72), ("ultraface", 48), ("cascade", 72)])
+def test_small_faces_are_found_and_framed_as_they_were_cut(name: str, smallest: int) -> None:
+    """In a picture of 480 x 360. FER2013's frames are those of OpenCV's detector."""
+    detector = detector_called(name)
+    for side in (smallest, 110, 180):
+        boxes = [
+            (box, number)
+            for number in range(COUNT)
+            for box in detector.detect(canvas((number, 150, 100, side)))
+            if box.overlap(placed(150, 100, side)) > 0.4
+        ]
+        assert len(boxes) >= 0.5 * COUNT
+        longer = np.median([box.side for box, _ in boxes])
+        assert longer == pytest.approx(side, rel=0.12)
+
+
+@needs_data
+@pytest.mark.parametrize("name", [*FILES, "cascade"])
 def test_each_of_two_faces_is_found_once_at_any_size_of_picture(name: str) -> None:
-    detector = load_detector(FILES[name])
+    detector = detector_called(name)
     sure = [
         number
         for number in range(COUNT)
-        if len(detector.detect(canvas((number, 60, 60, 150)))) == 1
+        if all(len(detector.detect(canvas((number, left, 100, 150)))) == 1 for left in (30, 290))
     ]
     one, other = sure[:2]
     for scale in (1, 2):
@@ -145,15 +174,6 @@ def test_the_encoder_without_a_detector_says_what_it_needs() -> None:
         FaceFrames(ResNetFrames.small()[0])
 
 
-def test_the_largest_face_is_followed_through_pictures() -> None:
-    large, small = FaceBox(0, 0, 50, 50, 0.7), FaceBox(100, 0, 130, 30, 0.99)
-    moved, grown = FaceBox(5, 5, 50, 50, 0.6), FaceBox(90, 0, 170, 80, 0.9)
-    far = FaceBox(300, 300, 320, 320, 0.9)
-    assert tracked([[], [small, large], [grown, moved], [], [far]]) == [
-        None, large, moved, moved, far,
-    ]  # fmt: skip
-
-
 def test_overlap_is_intersection_over_union() -> None:
     one = FaceBox(0, 0, 10, 10, 1.0)
     assert one.overlap(FaceBox(5, 0, 15, 10, 1.0)) == pytest.approx(50 / 150)
@@ -188,3 +208,55 @@ def test_the_small_form_finds_one_face_in_the_middle() -> None:
     """Its detector is written by hand, for tests that need no real one."""
     detector = load_detector(FaceFrames.small()[1][DETECTOR])
     assert detector.detect(np.zeros((40, 60, 3), np.uint8)) == [FaceBox(15, 10, 45, 30, 1.0)]
+
+
+@needs_data
+def test_one_cascade_serves_several_threads() -> None:
+    detector = FaceCascade()
+    pictures = [canvas((number, 100, 80, 150)) for number in range(8)]
+    alone = [detector.detect(picture) for picture in pictures]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(detector.detect, pictures * 3)) == alone * 3
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 200), (19, 19), (700, 5)])
+def test_the_cascade_bears_pictures_of_any_shape(shape: tuple[int, int]) -> None:
+    assert FaceCascade().detect(np.zeros((*shape, 3), np.uint8)) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "said"),
+    [(None, "OpenCV is not here"), (SimpleNamespace(__version__="5.0"), "5.0 has no cascades")],
+)
+def test_without_cascades_the_cure_is_named(
+    monkeypatch: pytest.MonkeyPatch, module: object, said: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "cv2", module)
+    with pytest.raises(FaceDetectorUnavailable, match=rf"{said}.*install 'opencv-python-headless"):
+        FaceCascade()
+
+
+def test_a_whole_picture_is_one_face() -> None:
+    assert WholePicture().detect(np.zeros((40, 60, 3), np.uint8)) == [FaceBox(0, 0, 60, 40, 1.0)]
+
+
+@needs_data
+def test_yunet_tells_a_turned_face() -> None:
+    """The left half of a face twice is a face that looks ahead; its nose is then between its eyes.
+
+    Seen from the side it is nearer to one eye: here, by stretching one half of the picture.
+    """
+    detector = load_detector(FILES["yunet"])
+    ahead, turned = [], []
+    for number in range(COUNT):
+        face = Image.fromarray(real_faces()[number]).resize((160, 160))
+        left, right = face.crop((0, 0, 80, 160)), face.crop((80, 0, 160, 160))
+        for seen, (one, other) in ((ahead, (80, 80)), (turned, (30, 130))):
+            picture = canvas()
+            for half, width, start in ((left, one, 150), (right, other, 150 + one)):
+                pixels = np.asarray(half.resize((width, 160)))
+                picture[100:260, start : start + width] = pixels[..., None]
+            seen += [box.ahead for box in detector.detect(picture)[:1]]
+    assert min(len(ahead), len(turned)) >= 0.3 * COUNT
+    assert np.median(ahead) > 0.7
+    assert np.median(turned) < np.median(ahead) - 0.2

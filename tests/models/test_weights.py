@@ -22,9 +22,12 @@ from emotrace_models.weights import (
     find_weights,
     is_present,
     load_lock,
+    of_kind,
+    sha256_of,
     verify,
 )
 
+DETECTORS = Path("../shared/data/weights")
 CONTENT = {"config.json": b"{}", "model.bin": bytes(range(256)) * 4}
 WEIGHTS = WeightSet(
     name="toy",
@@ -36,6 +39,7 @@ WEIGHTS = WeightSet(
         WeightFile(name, f"https://example.org/{name}", len(data), hashlib.sha256(data).hexdigest())
         for name, data in CONTENT.items()
     ),
+    kind="transcriber",
 )
 
 
@@ -48,7 +52,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_the_lock_names_whisper_in_three_sizes() -> None:
-    lock = load_lock()
+    lock = of_kind(load_lock(), "transcriber")
     assert list(lock) == ["whisper-tiny", "whisper-base", "whisper-small"]
     for name, weights in lock.items():
         assert weights.name == name
@@ -62,6 +66,26 @@ def test_the_lock_names_whisper_in_three_sizes() -> None:
             assert len(weights.revision) == 40
     sizes = [weights.size for weights in lock.values()]
     assert sizes == sorted(sizes)
+
+
+def test_the_lock_names_two_face_detectors() -> None:
+    lock = of_kind(load_lock(), "face detector")
+    assert {name: one.licence for name, one in lock.items()} == {
+        "yunet": "Apache-2.0",
+        "ultraface": "MIT",
+    }
+    for weights in lock.values():
+        (file,) = weights.files
+        raw = weights.source.replace("https://github.com", "https://raw.githubusercontent.com")
+        assert file.url.startswith(f"{raw}/{weights.revision}/")
+        assert len(weights.revision) == 40
+
+
+@pytest.mark.skipif(not DETECTORS.is_dir(), reason="the detectors' files are not there")
+def test_the_detectors_that_the_lock_names_are_those_that_were_tested() -> None:
+    hashes = {sha256_of(file) for file in DETECTORS.glob("*.onnx")}
+    for weights in of_kind(load_lock(), "face detector").values():
+        assert {file.sha256 for file in weights.files} <= hashes
 
 
 def test_intact_weights_are_found(root: Path) -> None:
@@ -114,13 +138,14 @@ def test_a_folder_in_a_files_place_is_a_missing_file(root: Path) -> None:
 
 
 def test_unknown_weights_are_answered_with_the_names_there_are() -> None:
-    with pytest.raises(WeightsUnknown, match=r"'whisper-huge'; there are whisper-base, whisper-s"):
+    with pytest.raises(WeightsUnknown, match=r"'whisper-huge'; there are ultraface, whisper-base"):
         find_weights("whisper-huge", load_lock())
 
 
 def _document() -> dict[str, Any]:
     file = {"name": "a.bin", "url": "https://example.org/a.bin", "size": 1, "sha256": "0" * 64}
     about = dict.fromkeys(("description", "licence", "source", "revision"), "x")
+    about["kind"] = "transcriber"
     return {"version": 1, "weights": {"toy": {**about, "files": [file]}}}
 
 
@@ -163,6 +188,7 @@ def test_a_lock_with_an_improper_file_is_refused(tmp_path: Path, change: dict[st
         {"version": 1, "weights": {"../toy": _document()["weights"]["toy"]}},
         {"version": 1, "weights": {"toy": {**_document()["weights"]["toy"], "files": []}}},
         {"version": 1, "weights": {"toy": {}}},
+        {"version": 1, "weights": {"toy": {**_document()["weights"]["toy"], "kind": "toy"}}},
     ],
 )
 def test_a_lock_of_another_form_is_refused(tmp_path: Path, document: object) -> None:

@@ -98,7 +98,7 @@ def weights(shelf: Shelf) -> WeightSet:
         WeightFile(name, f"{shelf.url}/{name}", len(data), hashlib.sha256(data).hexdigest())
         for name, data in CONTENT.items()
     )
-    return WeightSet("toy", "a toy", "MIT", shelf.url, "1", files)
+    return WeightSet("toy", "a toy", "MIT", shelf.url, "1", files, "transcriber")
 
 
 def _silent(file: WeightFile, here: int) -> None:
@@ -219,7 +219,7 @@ def test_no_server_at_all(
     nowhere = WeightFile("a.bin", f"http://127.0.0.1:{unused_tcp_port}/a.bin", 1, "0" * 64)
     with pytest.raises(PullFailed, match="ConnectError"):
         pull(
-            WeightSet("toy", "", "", "", "", (nowhere,)),
+            WeightSet("toy", "", "", "", "", (nowhere,), "transcriber"),
             tmp_path,
             client,
             _silent,

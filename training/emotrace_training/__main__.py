@@ -6,6 +6,7 @@ import typer
 
 from emotrace_training import (
     acoustic,
+    acoustic_report,
     bundle_step,
     calibrate,
     compare,
@@ -15,16 +16,20 @@ from emotrace_training import (
     decode,
     evaluate,
     evaluate_clips,
+    evaluate_cost,
     evaluate_dialogues,
+    evaluate_robustness,
+    evaluate_text,
     export,
     extract,
-    faces,
+    face,
     fit,
     fusion,
     lexical,
     pipeline,
     prepare,
     pretrain,
+    recalibrate,
     recipe_list,
     vectors,
 )
@@ -46,9 +51,12 @@ app.command("evaluate", rich_help_panel=RECIPES)(evaluate.command)
 app.command("export", rich_help_panel=RECIPES)(export.command)
 app.command("compare", rich_help_panel=RECIPES)(compare.command)
 
+SITE = "A bundle on your own site"
+app.command("calibrate", rich_help_panel=SITE)(recalibrate.command)
+
 BEFORE = "What a recipe may need first"
 app.command("pretrain", rich_help_panel=BEFORE)(pretrain.command)
-app.command("faces", rich_help_panel=BEFORE)(faces.command)
+app.command("face", rich_help_panel=BEFORE)(face.command)
 app.command("composed-manifest", rich_help_panel=BEFORE)(composed_records.command)
 app.command("vectors", rich_help_panel=BEFORE)(vectors.command)
 app.command("convert-clap", rich_help_panel=BEFORE)(convert_clap.command)
@@ -56,6 +64,7 @@ app.command("convert-clap", rich_help_panel=BEFORE)(convert_clap.command)
 DEFAULT = "The bundle that comes with the package (`all`, or in steps)"
 app.command("all", rich_help_panel=DEFAULT)(pipeline.command)
 app.command("acoustic", rich_help_panel=DEFAULT)(acoustic.command)
+app.command("acoustic-report", rich_help_panel=DEFAULT)(acoustic_report.command)
 app.command("lexical", rich_help_panel=DEFAULT)(lexical.command)
 app.command("compose", rich_help_panel=DEFAULT)(compose.command)
 app.command("fuse", rich_help_panel=DEFAULT)(fusion.command)
@@ -65,6 +74,9 @@ app.command("bundle", rich_help_panel=DEFAULT)(bundle_step.command)
 MEASURING = "Measuring a bundle, or the decoder"
 app.command("evaluate-clips", rich_help_panel=MEASURING)(evaluate_clips.command)
 app.command("evaluate-dialogues", rich_help_panel=MEASURING)(evaluate_dialogues.command)
+app.command("evaluate-text", rich_help_panel=MEASURING)(evaluate_text.command)
+app.command("evaluate-robustness", rich_help_panel=MEASURING)(evaluate_robustness.command)
+app.command("evaluate-cost", rich_help_panel=MEASURING)(evaluate_cost.command)
 app.command("decode", rich_help_panel=MEASURING)(decode.command)
 
 

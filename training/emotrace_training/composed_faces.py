@@ -25,9 +25,9 @@ class ComposedFaces:
 
         faces = { folder = "../shared/data/fer2013", pictures = 1, seed = 0 }
 
-    A record's faces are drawn by its id from its own side of the split: faces of the Training part
-    that the face network was not taught for `train`, and the halves of PublicTest for `valid` and
-    `test`; so the corpus must have a split of its own. `pictures` of them follow one another.
+    A record's faces are drawn by its id from its own side of the split (corpora/fer2013.py): none
+    of them taught the face network. So the corpus must have a split of its own. `pictures` of them
+    follow one another.
     """
 
     def __init__(self, folder: str, pictures: int = 1, seed: int = 0) -> None:

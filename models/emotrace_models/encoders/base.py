@@ -42,6 +42,14 @@ class Encoder(nn.Module):
         """What a fusion model knows its features by."""
         return self.modality.value
 
+    @property
+    def unavailable(self) -> str | None:
+        """Why this machine lacks what the encoder needs, and the cure; None where it is ready.
+
+        Without it every utterance lacks the modality, and everything else goes on.
+        """
+        return None
+
     @classmethod
     @abstractmethod
     def small(cls) -> tuple[Any, Mapping[str, bytes]]:

@@ -12,7 +12,8 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from emotrace_models.encoders.faces import face_square, load_detector, tracked
+from emotrace_models.encoders.face_tracking import tracked
+from emotrace_models.encoders.faces import face_square, load_detector
 from emotrace_models.encoders.pictures import Pixels, centre_square
 from emotrace_models.encoders.resnet_frames import ResNetFrames, ResNetFramesConfig
 from emotrace_models.registry import register
@@ -57,8 +58,8 @@ class FaceFrames(ResNetFrames):
         encoder.load_state_dict(network.state_dict())
         return encoder.eval()
 
-    def squares(self, pictures: Sequence[Pixels]) -> list[Pixels]:
-        boxes = tracked([self._detector.detect(pixels) for pixels in pictures])
+    def squares(self, pictures: Sequence[Pixels], samples: Sequence[int]) -> list[Pixels]:
+        boxes = tracked([self._detector.detect(pixels) for pixels in pictures], samples)
         return [
             centre_square(pixels) if box is None else face_square(pixels, box)
             for pixels, box in zip(pictures, boxes, strict=True)

@@ -144,15 +144,18 @@ class ResNetFrames(NetworkEncoder):
         )
         grey = self.config.colours == 1
         distinct = sorted(set(chosen))
-        squares = self.squares([pictures[i][1] for i in distinct])
+        squares = self.squares(
+            [pictures[i][1] for i in distinct], [pictures[i][0].sample for i in distinct]
+        )
         ready = {
             i: scaled(square, self.config.size, grey)
             for i, square in zip(distinct, squares, strict=True)
         }
         return np.stack([ready[i] for i in chosen])
 
-    def squares(self, pictures: Sequence[Pixels]) -> list[Pixels]:
-        """What the network sees of pictures in order of time: the square in the middle of each."""
+    def squares(self, pictures: Sequence[Pixels], samples: Sequence[int]) -> list[Pixels]:
+        """What the network sees of pictures in order of time, taken at `samples`: the square in
+        the middle of each."""
         return [centre_square(pixels) for pixels in pictures]
 
     def forward(self, fronts: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:

@@ -25,12 +25,13 @@ TABLE = "fer2013_training_publictest.npz"
 JPEG_END = b"\xff\xd9"
 TRAINING, PUBLIC_TEST = 0, 1
 
-# Of every four faces of the Training part, how many teach the network that reads faces; the fourth
-# stands for the training part of what is trained on top of it, which must not read faces that the
-# network knows by heart. PublicTest is halved into valid and test.
-NETWORK_SHARE = 3
 Side = Literal["network", "train", "valid", "test"]
 SIDES: tuple[Side, ...] = get_args(Side)
+
+# How every ten faces of an emotion in the Training part are dealt: eight teach the network that
+# reads faces; one stands for the training part of what is trained on top of it, which must not read
+# faces that the network knows by heart; one is there to choose by. All of PublicTest is `test`.
+DEALT: tuple[Side, ...] = (*["network"] * 8, "train", "valid")  # type: ignore[assignment]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +86,7 @@ def read_fer2013(folder: Path) -> Faces:
 
 
 def _side(part: int, number: int) -> Side:
-    if part == TRAINING:
-        return "network" if number % (NETWORK_SHARE + 1) < NETWORK_SHARE else "train"
-    return "valid" if number % 2 == 0 else "test"
+    return DEALT[number % len(DEALT)] if part == TRAINING else "test"
 
 
 def _faces(arrays: Mapping[str, Any]) -> list[tuple[int, Face]]:
