@@ -49,7 +49,6 @@ class AcousticRecipe:
     others: float = 0.43
     warp: float = 0.1
     mixed: float = 0.5
-    muon: bool = True
 
 
 class Interrupted(ValueError):
@@ -126,8 +125,6 @@ def fit_tower(
 
 def _optimizers(tower: AcousticTower, recipe: AcousticRecipe) -> list[torch.optim.Optimizer]:
     """Muon for matrices and kernels, AdamW for the rest."""
-    if not recipe.muon:
-        return [torch.optim.AdamW(tower.parameters(), recipe.rate, weight_decay=recipe.decay)]
     matrices = [p for p in tower.parameters() if p.ndim > 1]
     others = [p for p in tower.parameters() if p.ndim < 2]
     return [

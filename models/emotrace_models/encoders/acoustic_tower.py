@@ -23,14 +23,13 @@ REDUCTION = 8  # frames in to frames out
 
 @dataclass(frozen=True, slots=True)
 class TowerConfig:
-    """channels: of the stem and the stages. pooled: width before pooling. blocks: of context."""
+    """channels: of the stem and the stages. pooled: width before pooling."""
 
     width: int = 128
     channels: tuple[int, int, int, int] = (32, 64, 96, 128)
     contour: int = 32
     pooled: int = 192
     dropout: float = 0.2
-    blocks: int = 0
 
 
 class AcousticTower(nn.Module):
@@ -49,9 +48,6 @@ class AcousticTower(nn.Module):
         self.contour = nn.Conv1d(CONTOURS, config.contour, REDUCTION + 1, REDUCTION, padding=4)
         self.mix = nn.Linear(three * rows + config.contour, config.pooled)
         self.mix_norm = nn.LayerNorm(config.pooled)
-        self.context = nn.ModuleList(
-            ContextBlock(config.pooled, config.dropout) for _ in range(config.blocks)
-        )
         self.attention = nn.Sequential(
             nn.Linear(config.pooled, config.pooled // 2),
             nn.Tanh(),
@@ -72,8 +68,6 @@ class AcousticTower(nn.Module):
         side = F.relu(self.contour(contours))
         x = torch.cat([x.flatten(1, 2), side], dim=1).transpose(1, 2)  # [batch, frame, feature]
         x = F.relu(self.mix_norm(self.mix(self.dropout(x))))
-        for block in self.context:
-            x = block(x, mask)
         return F.normalize(self.projection(self.dropout(self._pool(x, mask))), dim=-1)
 
     def _pool(self, x: Tensor, mask: Tensor) -> Tensor:
@@ -158,38 +152,6 @@ def folded(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
         weight.contiguous(memory_format=torch.channels_last),
         norm.bias - norm.running_mean * scale,
     )
-
-
-class ContextBlock(nn.Module):
-    """Half a conformer (Gulati et al., arXiv 2005.08100): attention over the utterance, then a
-    depthwise convolution, each added to its input.
-    """
-
-    def __init__(self, width: int, dropout: float, heads: int = 4, kernel: int = 7) -> None:
-        super().__init__()
-        self.heads = heads
-        self.before = nn.LayerNorm(width)
-        self.inputs = nn.Linear(width, 3 * width)
-        self.output = nn.Linear(width, width)
-        self.between = nn.LayerNorm(width)
-        self.gate = nn.Linear(width, 2 * width)
-        self.depthwise = nn.Conv1d(width, width, kernel, padding=kernel // 2, groups=width)
-        self.norm = nn.LayerNorm(width)
-        self.point = nn.Linear(width, width)
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """x [batch, frame, width], mask [batch, frame] of real frames -> the same shape."""
-        batch, frames, width = x.shape
-        parts = self.inputs(self.before(x)).view(batch, frames, 3, self.heads, -1)
-        query, key, value = parts.permute(2, 0, 3, 1, 4)
-        heard = F.scaled_dot_product_attention(query, key, value, attn_mask=mask[:, None, None])
-        heard = heard.transpose(1, 2).reshape(batch, frames, width)
-        x = x + self.dropout(self.output(heard))
-        near = F.glu(self.gate(self.between(x)), dim=-1) * mask[..., None]
-        near = self.depthwise(near.transpose(1, 2)).transpose(1, 2)
-        out: Tensor = x + self.dropout(self.point(F.silu(self.norm(near))))
-        return out
 
 
 def real_frames(lengths: Tensor, frames: int) -> Tensor:

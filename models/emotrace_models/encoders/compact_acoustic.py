@@ -1,8 +1,8 @@
 """Compact acoustic encoder: the sound of an utterance -> a unit vector in the shared emotion space.
 
-An ensemble of small towers, each trained without one group of speakers, against the same class
-prototypes (prototypes.py); the vector is the normalised mean of theirs. The speaker's running
-statistics are the state, a value.
+An ensemble of small towers that were trained apart against the same class prototypes
+(prototypes.py); the vector is the normalised mean of theirs. The speaker's running statistics are
+the state, a value.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from emotrace_models.types import FloatArray, Modality, Utterance
 class CompactAcousticConfig:
     """members: towers. anchor: frames that the prior weighs. memory: frames of speech kept.
 
-    channels, contour, pooled, blocks: sizes of each tower. dropout: in training only.
+    channels, contour, pooled: sizes of each tower. dropout: in training only.
     """
 
     width: int = 128
@@ -38,7 +38,6 @@ class CompactAcousticConfig:
     contour: int = 32
     pooled: int = 192
     dropout: float = 0.2
-    blocks: int = 0
     anchor: float = 300.0
     memory: int = 30_000
 
@@ -47,15 +46,13 @@ class CompactAcousticConfig:
         if len(self.channels) != 4:
             raise ValueError(f"channels must be four numbers, not {len(self.channels)}")
         sizes = (self.width, self.members, *self.channels, self.contour, self.pooled, self.memory)
-        if min(sizes) < 1 or self.pooled % 4 or self.blocks < 0:
-            raise ValueError("sizes must be positive and pooled a multiple of 4")
+        if min(sizes) < 1 or self.pooled % 2:
+            raise ValueError("sizes must be positive and pooled even")
         if not 0.0 < self.anchor < float("inf"):
             raise ValueError(f"anchor must be positive, not {self.anchor}")
 
     def tower(self) -> TowerConfig:
-        return TowerConfig(
-            self.width, self.channels, self.contour, self.pooled, self.dropout, self.blocks
-        )
+        return TowerConfig(self.width, self.channels, self.contour, self.pooled, self.dropout)
 
 
 @register("encoder", "compact_acoustic")
