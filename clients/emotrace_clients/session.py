@@ -9,6 +9,7 @@ much audio is under way as the server should hold (FlowWindow).
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections import deque
 from collections.abc import AsyncIterator
 
@@ -37,7 +38,7 @@ from emotrace_protocol import (
     encode,
 )
 from emotrace_protocol.events import Failed, MarkerReached, SessionEnded, SessionStarted, Totals
-from emotrace_protocol.messages import Ack, Marker, SessionEnd, SessionStart, UtteranceText
+from emotrace_protocol.messages import Ack, Image, Marker, SessionEnd, SessionStart, UtteranceText
 
 
 class Session:
@@ -124,6 +125,13 @@ class Session:
         await self._say(
             UtteranceText(text=text, utterance=utterance, speaker=speaker, language=language)
         )
+
+    async def send_image(self, jpeg: bytes, *, speaker: str) -> None:
+        """Sends one webcam frame of a speaker, taken where the audio now is: a few a second.
+
+        jpeg: an encoded JPEG of at most 512 KiB; pydantic.ValidationError where it is larger.
+        """
+        await self._say(Image(speaker=speaker, jpeg=base64.b64encode(jpeg).decode("ascii")))
 
     async def marker(self, id: str) -> MarkerReached:
         """Waits until everything sent before has been processed. The echo is also an event.

@@ -27,8 +27,8 @@ T = TypeVar("T")
 class Session:
     """A session whose methods wait. A context manager and an iterator of events.
 
-    `send_audio`, `send_text`, `marker`, `ack`, `end`, `started`, `totals` are those of the
-    asynchronous Session and raise the same errors.
+    `send_audio`, `send_text`, `send_image`, `marker`, `ack`, `end`, `started`, `totals` are those of
+    the asynchronous Session and raise the same errors.
     """
 
     def __init__(self, opening: AbstractAsyncContextManager[asynchronous.Session]) -> None:
@@ -83,6 +83,10 @@ class Session:
         self._run(
             self._opened.send_text(text, utterance=utterance, speaker=speaker, language=language)
         )
+
+    def send_image(self, jpeg: bytes, *, speaker: str) -> None:
+        """Sends one webcam frame of a speaker, taken where the audio now is."""
+        self._run(self._opened.send_image(jpeg, speaker=speaker))
 
     def marker(self, id: str) -> MarkerReached:
         """Waits until everything sent before has been processed."""

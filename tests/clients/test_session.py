@@ -32,6 +32,7 @@ from emotrace_protocol.events import (
 from emotrace_protocol.messages import (
     Ack,
     AudioFormat,
+    Image,
     Marker,
     SessionEnd,
     SessionStart,
@@ -64,6 +65,7 @@ async def test_a_session_from_start_to_totals() -> None:
         assert session.started.speakers == ("Ann", "Ben")
         await session.send_audio(np.array([[1, -2], [3, -4]], dtype=np.int16))
         await session.send_text("hello", utterance=0)
+        await session.send_image(b"\xff\xd8\xff", speaker="Ann")
         await session.ack(0)
         await session.end()
         events = [event async for event in session]
@@ -75,6 +77,7 @@ async def test_a_session_from_start_to_totals() -> None:
         ),
         np.array([1, -2, 3, -4], dtype="<i2").tobytes(),
         UtteranceText(text="hello", utterance=0),
+        Image(speaker="Ann", jpeg="/9j/"),
         Ack(sequence=0),
         SessionEnd(),
     ]

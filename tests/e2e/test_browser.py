@@ -30,6 +30,7 @@ def server(toy: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live
     folder = tmp_path_factory.mktemp("bundles")
     also = (
         str(paper_bundle(folder / "gban", "gban")),
+        str(paper_bundle(folder / "tucker", "tucker")),
         str(toy_bundle(folder / "seven", name="seven", scheme="ekman7", views=("common4",))),
     )
     with live_server(toy, audio_queue_ms=10_000, also=also) as running:
@@ -99,6 +100,7 @@ def test_another_model_is_chosen_and_explained(page: Page) -> None:
     assert page.texts("#bundle option") == [
         "toy: gated_xlstm from voice and words",
         "gban: gban from voice and words",
+        "tucker: tucker from voice and face",
         "seven: gated_xlstm from voice and words",
     ]
     page.evaluate("document.getElementById('bundle').value = 'gban'")
@@ -137,6 +139,23 @@ def test_seven_labels_and_a_smaller_set_of_them(page: Page, tmp_path: Path) -> N
         assert bars == page.texts("#legend li")
         assert page.texts("#why-body .affect figcaption")[0].endswith("not measured.")
         page.screenshot(tmp_path / f"{scheme}.png")
+    assert page.complaints == []
+
+
+def test_the_camera_is_seen_where_the_model_reads_faces(page: Page) -> None:
+    page.wait_for("!document.getElementById('bundles').hidden")
+    assert page.evaluate("document.getElementById('camera-choice').hidden")
+    choose(page, "bundle", "tucker")
+    assert not page.evaluate("document.getElementById('camera-choice').hidden")
+    page.click("#camera")
+    page.click("#start-microphone")
+    page.wait_for("document.querySelectorAll('.card .estimate .emotion').length >= 2")
+    assert not page.evaluate("document.getElementById('preview').hidden")
+    page.click("#stop")
+    page.wait_for(ENDED)
+    assert all("from voice and face" in told for told in page.texts(".card .estimate"))
+    preview = "document.getElementById('preview')"
+    assert page.evaluate(f"{preview}.hidden && {preview}.srcObject === null"), "the camera is off"
     assert page.complaints == []
 
 

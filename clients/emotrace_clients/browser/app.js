@@ -1,5 +1,6 @@
 // Wires the page: buttons, a source of sound, a session, and the views.
 
+import { Camera } from "./camera.js";
 import { Dialogue, sentence } from "./dialogue.js";
 import { element, sign } from "./elements.js";
 import { Levels } from "./levels.js";
@@ -21,11 +22,11 @@ const levels = new Levels(at("levels"));
 
 let models = []; // that the server offers
 
-// What runs: { source, turns, session, reads, stopping }; null between sessions.
+// What runs: { source, camera, turns, session, reads, stopping }; null between sessions.
 let running = null;
 
-// open(): gives { source, settings, turns }; settings are fields of session.start, turns the words
-// that are known before, or null.
+// open(): gives { source, camera, settings, turns }; settings are fields of session.start, turns the
+// words that are known before; camera and turns may be null.
 async function run(open) {
   if (running !== null) return;
   running = { stopping: false };
@@ -34,12 +35,13 @@ async function run(open) {
   at("problem").hidden = true;
   at("remarks").replaceChildren();
   try {
-    const { source, settings, turns } = await open();
+    const { source, camera, settings, turns } = await open();
     const { sampleRate, channels } = source;
     const audio = { encoding: "s16le", sample_rate: sampleRate, channels };
     if (at("bundle").value) settings.bundle = at("bundle").value;
     if (at("labels").value) settings.labels = at("labels").value;
     running.source = source;
+    running.camera = camera;
     running.turns = turns;
     running.session = new Session(streamUrl(), { audio, ...settings }, take, over);
     at("stop").hidden = false;
@@ -54,6 +56,7 @@ function take(event) {
     case "session.started":
       begin(event);
       source.start(hear, ended).catch((error) => session.fail(error.message));
+      watch(event);
       break;
     case "speech.started":
       at("empty").hidden = true;
@@ -108,6 +111,18 @@ function begin({ bundle, labels, speakers, modalities, notice }) {
   }
 }
 
+// Pictures of the first speaker, if there is a camera and the session can use them.
+function watch({ speakers, modalities }) {
+  const { camera, session } = running;
+  if (camera === null) return;
+  if (modalities.some((one) => one.modality === "facial" && one.live)) {
+    const see = (jpeg) => session.sendImage(jpeg, speakers[0]);
+    camera.start(see).catch((error) => {
+      if (running?.session === session && !running.stopping) session.fail(error.message);
+    });
+  } else camera.stop();
+}
+
 function hear(block, loudness) {
   if (running === null || running.stopping) return; // blocks that were on their way
   running.session.sendAudio(block);
@@ -128,12 +143,14 @@ function stop() {
   }
   running.stopping = true;
   running.source.stop();
+  running.camera?.stop();
   tell("Finishing …");
   running.session.end();
 }
 
 function over(problem) {
   running.source?.stop();
+  running.camera?.stop();
   running = null;
   busy(false);
   levels.show([]);
@@ -176,6 +193,7 @@ async function openDemo() {
   const { speakers, turns } = await words.json();
   return {
     source: await SoundFile.open(await sound.arrayBuffer(), at("aloud").checked),
+    camera: null,
     settings: { speakers, transcription: "client" },
     turns: new TurnMatcher(turns),
   };
@@ -183,13 +201,21 @@ async function openDemo() {
 
 async function openFile(file) {
   const source = await SoundFile.open(await file.arrayBuffer(), at("aloud").checked);
-  return { source, settings: { speakers: names(source.channels) }, turns: null };
+  return { source, camera: null, settings: { speakers: names(source.channels) }, turns: null };
 }
 
 async function openMicrophone() {
   const channels = at("stereo").checked ? 2 : 1;
   const settings = { speakers: names(channels) };
-  return { source: await Microphone.open(channels), settings, turns: null };
+  const source = await Microphone.open(channels);
+  const wanted = at("camera").checked && !at("camera-choice").hidden;
+  try {
+    const camera = wanted ? await Camera.open(at("preview")) : null;
+    return { source, camera, settings, turns: null };
+  } catch (error) {
+    source.stop();
+    throw error;
+  }
 }
 
 // A choice of models and of their label sets, where there are several.
@@ -208,11 +234,13 @@ async function offerModels() {
     ),
   );
   at("bundles").hidden = models.length < 2;
-  offerLabels();
+  offerWhatItCan();
 }
 
-function offerLabels() {
+// What the chosen model can be asked for: its label sets, and a camera if it reads faces.
+function offerWhatItCan() {
   const model = models.find(({ name }) => name === at("bundle").value);
+  at("camera-choice").hidden = !model?.modalities.includes("facial");
   const sets = Object.entries(model?.label_sets ?? {});
   at("labels").replaceChildren(
     ...sets.map(([scheme, labels]) =>
@@ -233,7 +261,7 @@ async function fetched(name) {
 }
 
 offerModels();
-at("bundle").addEventListener("change", offerLabels);
+at("bundle").addEventListener("change", offerWhatItCan);
 at("play-demo").addEventListener("click", () => run(openDemo));
 at("start-microphone").addEventListener("click", () => run(openMicrophone));
 at("choose-file").addEventListener("click", () => at("file").click());

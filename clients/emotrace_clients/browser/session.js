@@ -37,6 +37,10 @@ export class Session {
     this.say({ type: "utterance.text", text, utterance });
   }
 
+  sendImage(jpeg, speaker) {
+    if (this.socket.bufferedAmount < this.unsentLimit / 2) this.say({ type: "image", speaker, jpeg });
+  }
+
   end() {
     this.say({ type: "session.end" });
   }
