@@ -231,7 +231,6 @@ class Bundle:
             requires = tuple(Modality(name) for name in config.requires)
             labels = LabelSet(**config.labels.model_dump())
             calibration = _calibration(config.calibration, labels)
-            calibration = _calibration(config.calibration, labels)
             views = {name: _view(name, entry, labels) for name, entry in config.views.items()}
             _check_streams(encoders, fusion)
         except (registry.UnknownName, registry.BadConfig, TypeError, ValueError) as error:

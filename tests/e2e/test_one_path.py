@@ -14,7 +14,7 @@ from emotrace_models.predictor import Predictor
 from emotrace_protocol.events import EmotionFinal
 from emotrace_protocol.messages import SessionStart
 from emotrace_training.compose import ComposedDialogue, Turn
-from emotrace_training.evaluate_dialogues import pass_through
+from emotrace_training.evaluated_dialogues import pass_through
 
 TOLERANCE = 1e-5
 

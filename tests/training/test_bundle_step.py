@@ -13,13 +13,18 @@ from emotrace_models.types import Modality, Transcript, Utterance
 from emotrace_training import bundle_step
 
 
+def folders_of(runs) -> tuple[object, ...]:
+    towers = ("--acoustic", runs.acoustic, "--lexical", runs.lexical, "--face", runs.face)
+    return (*towers, "--fusion", runs.fusion)
+
+
 def test_the_bundle_predicts(runs) -> None:
     bundle = Bundle.load(runs.bundle)
     assert bundle.name == "smoke"
-    assert bundle.labels.names == ("anger", "happiness", "neutral", "sadness")
-    assert set(bundle.calibration.temperatures) == {"acoustic", "acoustic+lexical", "lexical"}
+    assert bundle.schemes == ("ekman7", "common4")
+    assert len(bundle.calibration.temperatures) == 7
     predictor = Predictor(bundle)
-    assert predictor.modalities == (Modality.ACOUSTIC, Modality.LEXICAL)
+    assert predictor.modalities == (Modality.ACOUSTIC, Modality.LEXICAL, Modality.FACIAL)
     sound = np.random.default_rng(0).standard_normal(8_000).astype(np.float32) * 0.1
     said = Utterance(0, "a", 0, 8_000, sound, Transcript("help", "client"))
     ((_, outcome),) = predictor.predict([(predictor.start(), said)])
@@ -27,14 +32,14 @@ def test_the_bundle_predicts(runs) -> None:
 
 
 def test_the_same_files_give_the_same_bundle(runs, invoke, tmp_path: Path) -> None:
-    folders = ("--acoustic", runs.acoustic, "--lexical", runs.lexical, "--fusion", runs.fusion)
+    folders = folders_of(runs)
     invoke(bundle_step.command, *folders, "--out", tmp_path / "again", "--name", "smoke")
     for file in runs.bundle.iterdir():
         assert (tmp_path / "again" / file.name).read_bytes() == file.read_bytes()
 
 
 def test_each_seed_has_its_own_model(runs, invoke, tmp_path: Path) -> None:
-    folders = ("--acoustic", runs.acoustic, "--lexical", runs.lexical, "--fusion", runs.fusion)
+    folders = folders_of(runs)
     invoke(bundle_step.command, *folders, "--seed", 1, "--out", tmp_path / "other")
     one, other = Bundle.load(runs.bundle).fusion, Bundle.load(tmp_path / "other").fusion
     assert any(
@@ -49,8 +54,9 @@ def test_a_bundle_that_is_too_large_is_refused(
     monkeypatch.setattr(bundle_step, "LIMIT", 1_000)
     with pytest.raises(bundle_step.BundleTooLarge, match="more than 1000"):
         bundle_step.command(
-            runs.acoustic, runs.lexical, runs.fusion, 0, tmp_path / "b", "smoke", "1", "default"
-        )
+            runs.acoustic, runs.lexical, runs.face, runs.fusion, 0, tmp_path / "b", "smoke", "2",
+            "default",
+        )  # fmt: skip
 
 
 def test_the_card_says_what_it_must(runs) -> None:
@@ -60,7 +66,7 @@ def test_the_card_says_what_it_must(runs) -> None:
 
 
 def test_a_bundle_of_free_data_says_so(runs, invoke, tmp_path: Path) -> None:
-    folders = ("--acoustic", runs.acoustic, "--lexical", runs.lexical, "--fusion", runs.fusion)
+    folders = folders_of(runs)
     invoke(bundle_step.command, *folders, "--out", tmp_path / "free", "--made-of", "free")
     bundle = Bundle.load(tmp_path / "free")
     assert bundle.licence == "Apache-2.0"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,21 @@ def test_a_dialogue_does_not_depend_on_its_companions() -> None:
     first = dialogue(("A", "anger"), ("B", "anger"), name="first")
     second = dialogue(("A", "sadness"), name="second")
     assert compose([second, first], CLIPS, 0)[1] == compose([first], CLIPS, 0)[0]
+
+
+FACES = {"anger": ["angry-1", "angry-2"], "happiness": ["happy-1"]}
+
+
+def test_faces_are_of_the_emotion_and_change_nobody() -> None:
+    lines = [("A", "anger"), ("B", "sadness"), ("A", "excitement"), ("B", "anger")] * 3
+    (plain,) = compose([dialogue(*lines)], CLIPS, 0)
+    (faced,) = compose([dialogue(*lines)], CLIPS, 0, FACES)
+    assert [replace(turn, face=None) for turn in faced.turns] == list(plain.turns)
+    found = {(turn.label, turn.face) for turn in faced.turns}
+    assert found == {
+        ("anger", "angry-1"), ("anger", "angry-2"), ("sadness", None), ("excitement", "happy-1"),
+    }  # fmt: skip
+    assert compose([dialogue(*lines)], CLIPS, 0, FACES) == [faced]
 
 
 def test_without_clips() -> None:

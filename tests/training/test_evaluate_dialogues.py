@@ -13,13 +13,15 @@ from emotrace_models.bundle import Bundle
 from emotrace_models.predictor import Predictor
 from emotrace_training import evaluate_dialogues
 from emotrace_training.compose import composed_file, read_composed
-from emotrace_training.evaluate_dialogues import pass_through, utterance
+from emotrace_training.evaluate_dialogues import viewed
+from emotrace_training.evaluated_dialogues import pass_through, utterance, with_known_faces
 from emotrace_training.faithfulness import contributions_of, faithfulness
+from emotrace_training.fusion_windows import FACES
 
 
 @pytest.fixture(scope="module")
 def bundle(runs) -> Bundle:
-    return Bundle.load(runs.bundle)
+    return with_known_faces(Bundle.load(runs.bundle), runs.face / FACES)
 
 
 def test_side_by_side_is_one_after_the_other(runs, bundle: Bundle) -> None:
@@ -30,7 +32,7 @@ def test_side_by_side_is_one_after_the_other(runs, bundle: Bundle) -> None:
     for dialogue in dialogues:
         state = predictor.start()
         for index, turn in enumerate(dialogue.turns):
-            said = utterance(index, turn.text, turn.speaker, turn.clip)
+            said = utterance(index, turn)
             ((state, outcome),) = predictor.predict([(state, said)])
             np.testing.assert_allclose(
                 outcome.prediction.posterior, passed.posterior[number], atol=1e-5
@@ -66,20 +68,45 @@ def test_taking_away_what_matters_most_matters_more(runs, bundle: Bundle) -> Non
     assert found["most_contributing"] > 2 * found["random"] > 0
 
 
+def test_a_view_is_what_its_own_predictor_makes_of_the_dialogues(runs, bundle: Bundle) -> None:
+    dialogues = read_composed(composed_file(runs.composed, "test", 0))
+    view = bundle.projected("common4")
+    derived = viewed(pass_through(Predictor(bundle), dialogues), bundle, view)
+    direct = pass_through(Predictor(view), dialogues)
+    np.testing.assert_allclose(derived.logits, direct.logits, atol=1e-5)
+    np.testing.assert_allclose(derived.posterior, direct.posterior, atol=1e-6)
+    assert np.array_equal(derived.decoder, direct.decoder)
+
+
 def test_the_step(runs, invoke, tmp_path: Path) -> None:
-    arguments = ("--composed", runs.composed, "--bundle", runs.bundle, "--seeds", 2)
-    found = json.loads(invoke(evaluate_dialogues.command, *arguments, "--out", tmp_path, "--json"))
-    assert json.loads((tmp_path / "report.json").read_text()) == found
-    assert (tmp_path / "reliability.png").read_bytes().startswith(b"\x89PNG")
-    assert list(found["mean"]) == ["audio only", "text only", "gated", "gated + decoder"]
-    assert len(found["seeds"]) == 2
-    for row, scores in found["mean"].items():
-        values = [seed["rows"][row]["uar"] for seed in found["seeds"]]
-        assert scores["uar"] == pytest.approx(np.mean(values))
-        assert found["sd"][row]["uar"] == pytest.approx(np.std(values))
-    assert set(found["faithfulness"]) == {"most_contributing", "random"}
-    printed = invoke(evaluate_dialogues.command, *arguments, "--out", tmp_path)
-    assert "gated + decoder" in printed
+    arguments = ("--composed", runs.composed, "--bundle", runs.bundle, "--face", runs.face)
+    arguments = (*arguments, "--seeds", 2, "--out", tmp_path)
+    report = json.loads(invoke(evaluate_dialogues.command, *arguments, "--json"))
+    assert json.loads((tmp_path / "report.json").read_text()) == report
+    assert list(report["sets"]) == ["ekman7", "common4"]
+    for scheme, found in report["sets"].items():
+        for plot in ("reliability", "risk-coverage"):
+            image = tmp_path / f"{plot}-{scheme}.png"
+            assert image.read_bytes().startswith(b"\x89PNG")
+        assert list(found["mean"]) == [
+            "audio", "text", "face", "audio + text", "audio + face", "text + face",
+            "audio + text + face", "audio + text, no context", "audio + text + decoder",
+            "audio + text + face, no context", "audio + text + face + decoder",
+        ]  # fmt: skip
+        assert len(found["seeds"]) == 2
+        for row, scores in found["mean"].items():
+            values = [seed["rows"][row]["uar"] for seed in found["seeds"]]
+            assert scores["uar"] == pytest.approx(np.mean(values))
+            assert found["sd"][row]["uar"] == pytest.approx(np.std(values))
+        assert set(found["faithfulness"]) == {"most_contributing", "random"}
+        stated = found["abstention"]
+        assert 0 <= stated["coverage"] <= 1
+        assert found["risk"]["100%"] == pytest.approx(stated["risk of all"])
+    four = report["sets"]["common4"]["mean"]["audio + text + face"]["turns"]
+    assert four < report["sets"]["ekman7"]["mean"]["audio + text + face"]["turns"]
+    printed = invoke(evaluate_dialogues.command, *arguments)
+    assert "common4: " in printed
+    assert "audio + text + decoder" in printed
 
 
 def test_bundles_and_seeds_must_fit(runs, invoke, tmp_path: Path) -> None:

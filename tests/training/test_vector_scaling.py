@@ -67,6 +67,15 @@ def test_the_fewer_labels_the_less_moves() -> None:
     assert fit_scaling(logits, truth, PLAIN, math.inf) == PLAIN
 
 
+def test_a_row_counts_for_as_many_labels_as_it_weighs() -> None:
+    logits, truth = drawn(60, 2.0, (0.5, 0.0, -0.5))
+    counts = np.random.default_rng(0).integers(1, 4, 60)
+    weighed = fit_scaling(logits, truth, PLAIN, 3.0, counts.astype(float))
+    repeated = fit_scaling(np.repeat(logits, counts, 0), np.repeat(truth, counts), PLAIN, 3.0)
+    assert weighed.temperature == pytest.approx(repeated.temperature, rel=1e-4)
+    assert weighed.bias == pytest.approx(repeated.bias, abs=1e-4)
+
+
 def test_a_class_without_enough_labels_keeps_its_bias_and_is_not_pushed_aside() -> None:
     logits, truth = drawn(300, 1.5, (0.5, -0.5, 0.0))
     kept = truth != 2

@@ -1,52 +1,56 @@
-"""`calibrate-dialogues`: temperatures by modality and the decoder's settings, on dev.
+"""`calibrate-dialogues`: probabilities, threshold and decoder of each label set, fitted on dev.
 
+For every set of modalities that an utterance may have: a temperature, and where there are words a
+bias a class, since only dialogues tell how often an emotion occurs. Dev dialogues are MELD's dev
+lines with voices and faces of `valid`. A voice alone is fitted to held-out single clips too, all
+corpora alike, because that is how strangers are heard; a face alone to single faces.
 p0 comes from the reference labels of the training dialogues, all of them, as in the original
-(Yeh et al., ICASSP 2020). Temperatures minimise the negative log-likelihood of dev; the decoder's
-concentration and temperature are those at which its labels are best on dev. Test is not touched.
+(Yeh et al., ICASSP 2020). Test is not touched.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from itertools import product
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import typer
 from numpy.typing import NDArray
 
 from emotrace_models.calibration import Calibration, modality_key
-from emotrace_models.decoding import DecoderConfig, decode_dialogue, estimate_p0
-from emotrace_models.fusion import FusionModel
+from emotrace_models.decoding import estimate_p0
 from emotrace_models.types import FloatArray, Modality
+from emotrace_training.calibration_samples import Sample, samples_of
 from emotrace_training.compose import ComposedDialogue, composed_file, read_composed
-from emotrace_training.fusion import LABELS, MODALITIES, clip_windows, load_fusion, load_windows
-from emotrace_training.fusion_fitting import logits_of, only
+from emotrace_training.decoder_fitting import choose_decoder
+from emotrace_training.fusion import load_fusion
+from emotrace_training.fusion_fitting import logits_of, only, used_of
+from emotrace_training.fusion_windows import FACES, load_windows, of_seed
+from emotrace_training.label_views import LabelView, label_views
 from emotrace_training.metrics import (
-    accuracy,
-    confusion,
     expected_calibration_error,
     negative_log_likelihood,
-    uar,
+    risk_coverage,
 )
-from emotrace_training.windows import Windows
+from emotrace_training.vector_scaling import Scaling, fit_scaling
+from emotrace_training.windows import EMPTY, joined
 
 CALIBRATION = "calibration.json"
-ALPHAS = (0.5, 1.0, 2.0)
-DECODER_TEMPERATURES = (1.0, 0.7, 0.5)
-DOUBT = 0.5  # confidence under which a calibrated label is more likely wrong than right
-BOTH = modality_key(MODALITIES)
+BALANCES = (0.0, 0.25, 0.5, 0.75, 1.0)  # exponents of the inverse class frequency in the bias
+STRENGTH = 10.0  # labels that it takes to move a bias
+SPOKEN = (Modality.ACOUSTIC, Modality.LEXICAL)  # what most sessions have: no camera
+BOTH = modality_key(SPOKEN)
 Posterior = NDArray[np.float64]
 
 
 def softmax(logits: FloatArray, temperature: float) -> Posterior:
     """logits [item, class] -> probabilities, by the rule that serves (Calibration.posterior)."""
     rule = Calibration({BOTH: temperature})
-    return np.stack([rule.posterior(row, MODALITIES) for row in logits])
+    return np.stack([rule.posterior(row, SPOKEN) for row in logits])
 
 
 def fit_temperature(logits: FloatArray, truth: NDArray[np.int64]) -> float:
@@ -80,104 +84,146 @@ def golden_section(
     return (low + high) / 2
 
 
-def decoded(
-    dialogues: Sequence[ComposedDialogue], posterior: Posterior, config: DecoderConfig
-) -> NDArray[np.int64]:
-    """The decoder's labels [turn] of all dialogues in order, each given out `lag` turns later."""
-    labels: list[int] = []
-    for dialogue in dialogues:
-        part = posterior[len(labels) : len(labels) + len(dialogue.turns)]
-        scores = np.log(np.maximum(part, np.finfo(np.float64).tiny))
-        speakers = [turn.speaker for turn in dialogue.turns]
-        labels += decode_dialogue(speakers, scores, config).emitted
-    return np.array(labels, dtype=np.int64)
+def fit_rule(sample: Sample, balance: float | None) -> Scaling:
+    """The rule of one set of modalities. balance: None for a temperature alone.
+
+    The bias is fitted with classes weighted by their inverse frequency to the power of `balance`:
+    0 keeps the classes as frequent as dev has them, 1 takes all for equally likely. Then bias and
+    logits are scaled together, which moves no label, until confidence fits dev as it is.
+    """
+    classes = sample.logits.shape[1]
+    rule = Scaling(1.0, (0.0,) * classes)
+    if balance is not None:
+        counts = np.bincount(sample.truth, sample.weight, classes)
+        weights = sample.weight * np.maximum(counts, 1.0)[sample.truth] ** -balance
+        weights *= sample.weight.sum() / weights.sum()
+        rule = fit_scaling(sample.logits, sample.truth, rule, STRENGTH, weights)
+    scores = sample.logits / rule.temperature + np.array(rule.bias)
+
+    def cost(log_scale: float) -> float:
+        p = Scaling(math.exp(log_scale), (0.0,) * classes).posterior(scores)
+        true = np.maximum(p[np.arange(len(p)), sample.truth], np.finfo(np.float64).tiny)
+        return float(-sample.weight @ np.log(true))
+
+    scale = math.exp(golden_section(cost, -math.log(8), math.log(8), 1e-3))
+    return Scaling(rule.temperature * scale, tuple(b / scale for b in rule.bias))
+
+
+def choose_balance(
+    samples: Mapping[str, Sample], view: LabelView
+) -> tuple[float, dict[str, dict[str, float]]]:
+    """The exponent of the best mean of accuracy and UAR on halves of dev that the bias was not
+    fitted to, with voice and words and with all there is; and what each exponent gave."""
+    tried = {}
+    for balance in BALANCES:
+        found: list[dict[str, float]] = []
+        for key in {BOTH, max(samples, key=len)} & samples.keys():
+            sample, guesses = samples[key], np.zeros(len(samples[key].truth), np.int64)
+            for half in (0, 1):
+                held = sample.dialogue % 2 == half
+                rule = fit_rule(sample.part(~held), balance)
+                guesses[held] = rule.posterior(sample.logits[held]).argmax(axis=1)
+            found.append(view.scores(sample.truth, guesses))
+        tried[f"{balance:g}"] = {
+            name: float(np.mean([one[name] for one in found])) for name in found[0]
+        }
+    best = max(tried, key=lambda one: tried[one]["accuracy"] + tried[one]["uar"])
+    return float(best), tried
+
+
+def halving_confidence(posterior: Posterior, truth: NDArray[np.int64]) -> float:
+    """The least confidence from which on half as many labels are wrong as of all."""
+    curve = risk_coverage(posterior, truth)
+    return float(curve.confidence[np.flatnonzero(curve.risk <= curve.risk[-1] / 2)].min(initial=1))
+
+
+def calibrated(calibration: Calibration, logits: FloatArray, used: NDArray[np.str_]) -> Posterior:
+    """logits [turn, class] and the modalities that each rests on, [turn] -> posterior."""
+    return np.stack(
+        [
+            calibration.posterior(row, [Modality(name) for name in key.split("+") if name])
+            for row, key in zip(logits, used.tolist(), strict=True)
+        ]
+    )
 
 
 def command(
     composed: Annotated[Path, typer.Option(help="from `compose`")] = Path("runs/composed"),
     acoustic: Annotated[Path, typer.Option(help="from `acoustic`")] = Path("runs/acoustic"),
+    face: Annotated[Path, typer.Option(help="from `face`")] = Path("runs/face"),
     fusion: Annotated[Path, typer.Option(help="from `fuse`")] = Path("runs/fusion"),
     seed: Annotated[int, typer.Option(help="which of its models")] = 0,
 ) -> None:
-    """Fit temperatures and decoder settings of one fusion model on the dev dialogues."""
-    model = load_fusion(fusion / f"seed-{seed}")
-    draws = sorted(int(file.stem.split("-")[1]) for file in fusion.glob("dev-*.npz"))
-    dev = [
-        (read_composed(composed_file(composed, "dev", n)), load_windows(fusion / f"dev-{n}.npz"))
-        for n in draws
-    ]
-    clips, _ = clip_windows(acoustic / "oof.npz", "valid")
-    temperatures, errors = _temperatures(model, [part for _, part in dev], clips)
-    posteriors = [
-        softmax(logits_of(model, part, np.arange(len(part.labels))), temperatures[BOTH])
-        for _, part in dev
-    ]
-    truth = np.concatenate([part.labels[part.targets()] for _, part in dev])
-    guesses = np.concatenate(
-        [p[part.targets()] for p, (_, part) in zip(posteriors, dev, strict=True)]
-    )
+    """Fit the calibration and decoder settings of one fusion model on the dev dialogues."""
+    folder = fusion / f"seed-{seed}"
+    fitted = load_fusion(folder)
+    draws = sorted(int(file.stem.split("-")[1]) for file in folder.glob("dev-*.npz"))
+    dialogues = [d for n in draws for d in read_composed(composed_file(composed, "dev", n))]
+    dev = joined([load_windows(folder / f"dev-{n}.npz") for n in draws])
+    looks = Modality.FACIAL in fitted.model.modalities
+    faces = of_seed(face, seed) / FACES if looks else None
+    samples = samples_of(fitted, dialogues, dev, acoustic, faces)
     p0 = estimate_p0(
         [(turn.speaker, turn.label) for turn in dialogue.turns]
         for dialogue in read_composed(composed_file(composed, "train", 0))
     )
-    tried: list[tuple[DecoderConfig, dict[str, float]]] = []
-    for alpha, temperature in product(ALPHAS, DECODER_TEMPERATURES):
-        config = DecoderConfig(p0=p0, alpha=alpha, temperature=temperature)
-        found = [
-            decoded(dialogues, posterior, config)[part.targets()]
-            for posterior, (dialogues, part) in zip(posteriors, dev, strict=True)
-        ]
-        tried.append((config, _scores(truth, np.concatenate(found))))
-    best, _ = max(tried, key=lambda one: one[1]["uar"] + one[1]["accuracy"])
-    report = {
-        "temperatures": temperatures,
-        "abstain_below": DOUBT,
-        "decoder": asdict(best),
+    spoken = only(SPOKEN, dev, False)
+    turns = np.arange(len(dev.labels))
+    logits, used = logits_of(fitted.model, dev, turns, spoken), used_of(dev, turns, spoken)
+    sets = {
+        name: _fitted_set(view, samples, dialogues, dev.labels, logits, used, p0)
+        for name, view in label_views(fitted.labels).items()
+    }
+    (folder / CALIBRATION).write_text(json.dumps({"sets": sets}, indent=2) + "\n")
+    typer.echo(json.dumps(sets, indent=2))
+
+
+def _fitted_set(
+    view: LabelView,
+    samples: Mapping[str, Sample],
+    dialogues: Sequence[ComposedDialogue],
+    labels: NDArray[np.int64],
+    logits: FloatArray,
+    used: NDArray[np.str_],
+    p0: float,
+) -> dict[str, Any]:
+    """Everything of one label set. labels, logits, used: of all dev turns, without faces."""
+    seen = {key: sample.viewed(view) for key, sample in samples.items()}
+    balance, tried = choose_balance(seen, view)
+    rules = {
+        key: fit_rule(sample, balance if Modality.LEXICAL in key.split("+") else None)
+        for key, sample in seen.items()
+    }
+    calibration = Calibration(
+        {key: rule.temperature for key, rule in rules.items()},
+        biases={key: rule.bias for key, rule in rules.items() if any(rule.bias)},
+    )
+    posterior, truth = calibrated(calibration, view.logits(logits), used), view.truth(labels)
+    known = (truth != EMPTY) & (used != "")
+
+    def score(reference: NDArray[np.int64], found: NDArray[np.int64]) -> float:
+        scores = view.scores(reference, found)
+        return (scores["uar"] + scores["accuracy"]) / 2
+
+    decoder, gains = choose_decoder(dialogues, posterior, truth, p0, score)
+    curve = risk_coverage(posterior[known], truth[known])
+    return {
+        "temperatures": calibration.temperatures,
+        "biases": calibration.biases,
+        "abstain_below": halving_confidence(posterior[known], truth[known]),
+        "decoder": asdict(decoder),
         "dev": {
-            "calibration": errors,
-            "classifier": _scores(truth, guesses.argmax(axis=1)),
-            "decoder": [
-                {"alpha": config.alpha, "temperature": config.temperature, **scores}
-                for config, scores in tried
-            ],
+            "balance": {"chosen": balance, "held_out": tried},
+            "ece": {
+                key: {
+                    "before": expected_calibration_error(softmax(s.logits, 1.0), s.truth),
+                    "after": expected_calibration_error(rules[key].posterior(s.logits), s.truth),
+                }
+                for key, s in seen.items()
+            },
+            "risk": {f"{share:.0%}": curve.risk_at(share) for share in (0.5, 0.7, 0.9, 1.0)},
+            "aurc": curve.aurc,
+            "scores": view.scores(truth[known], posterior[known].argmax(axis=1)),
+            "decoder": gains,
         },
     }
-    file = fusion / f"seed-{seed}" / CALIBRATION
-    file.write_text(json.dumps(report, indent=2) + "\n")
-    typer.echo(json.dumps(report, indent=2))
-
-
-def _temperatures(
-    model: FusionModel, dev: Sequence[Windows], clips: Windows
-) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
-    """A temperature for each set of modalities, and the calibration error before and after it."""
-    views: dict[str, list[tuple[Windows, NDArray[np.bool_] | None]]] = {
-        BOTH: [(part, None) for part in dev],
-        Modality.ACOUSTIC: [
-            *((part, only(Modality.ACOUSTIC, part, False)) for part in dev),
-            (clips, None),
-        ],
-        Modality.LEXICAL: [(part, only(Modality.LEXICAL, part, False)) for part in dev],
-    }
-    temperatures, errors = {}, {}
-    for key, parts in views.items():
-        logits, truth = [], []
-        for part, keep in parts:
-            turns = part.targets()
-            seen = part.present[turns] if keep is None else part.present[turns] & keep[0, 0]
-            turns = turns[seen.any(axis=1)]
-            logits.append(logits_of(model, part, turns, keep))
-            truth.append(part.labels[turns])
-        everything, labels = np.concatenate(logits), np.concatenate(truth)
-        temperature = fit_temperature(everything, labels)
-        temperatures[str(key)] = temperature
-        errors[str(key)] = {
-            "before": expected_calibration_error(softmax(everything, 1.0), labels),
-            "after": expected_calibration_error(softmax(everything, temperature), labels),
-        }
-    return temperatures, errors
-
-
-def _scores(truth: NDArray[np.int64], predicted: NDArray[np.int64]) -> dict[str, float]:
-    matrix = confusion(truth, predicted, len(LABELS.names))
-    return {"uar": uar(matrix), "accuracy": accuracy(matrix)}

@@ -1,101 +1,38 @@
 """`evaluate-dialogues`: a bundle on composed test dialogues: ablation, calibration, faithfulness.
 
 Every utterance goes through the Predictor in the order of its dialogue, as it would live: that is
-the row `gated + decoder`. The rows with less come from the same vectors with some of them hidden.
+the row `all + decoder`. The rows with less come from the same vectors with some of them hidden.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import typer
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from emotrace_models.bundle import Bundle, BundleError, bundle_path
 from emotrace_models.calibration import Calibration
 from emotrace_models.predictor import Predictor
-from emotrace_models.types import FloatArray, Modality, Transcript, Utterance
-from emotrace_training.compose import ComposedDialogue, composed_file, read_composed
+from emotrace_models.types import Modality
+from emotrace_training.calibrate import calibrated
+from emotrace_training.compose import composed_file, read_composed
+from emotrace_training.decoder_fitting import decoded
+from emotrace_training.evaluated_dialogues import Passed, pass_through, with_known_faces
 from emotrace_training.faithfulness import faithfulness
-from emotrace_training.fusion_fitting import logits_of, only
-from emotrace_training.labelled_clips import read_sound
-from emotrace_training.metrics import accuracy, confusion, f1_weighted, reliability, uar
-from emotrace_training.plots import reliability_plot
-from emotrace_training.windows import EMPTY, HeardTurn, Windows, windows
+from emotrace_training.fusion import subsets
+from emotrace_training.fusion_fitting import logits_of, only, used_of
+from emotrace_training.fusion_windows import FACES, of_seed
+from emotrace_training.label_views import METRICS, LabelView
+from emotrace_training.metrics import reliability, risk_coverage
+from emotrace_training.plots import reliability_plot, risk_coverage_plot
 
-BATCH = 32  # dialogues that go through the predictor side by side
-GATED, DECODED = "gated", "gated + decoder"
-METRICS = {"uar": uar, "accuracy": accuracy, "f1_weighted": f1_weighted}
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Passed:
-    """What the Predictor made of dialogues, turn by turn in order.
-
-    posterior [turn, class] before the decoder; decoder [turn]: its labels, read `lag` turns later.
-    """
-
-    part: Windows
-    logits: FloatArray
-    posterior: NDArray[np.float64]
-    decoder: NDArray[np.int64]
-
-
-def utterance(index: int, text: str, speaker: str, clip: str | None) -> Utterance:
-    """A composed turn as the service would hand it to the Predictor."""
-    samples = None if clip is None else read_sound(Path(clip))
-    length = 0 if samples is None else len(samples)
-    return Utterance(index, speaker, 0, length, samples, Transcript(text, "client"))
-
-
-def pass_through(predictor: Predictor, dialogues: Sequence[ComposedDialogue]) -> Passed:
-    """All dialogues through the Predictor, several side by side, which changes nothing."""
-    labels, lag = predictor.bundle.labels, predictor.bundle.decoder.lag
-    heard: list[list[HeardTurn]] = [[] for _ in dialogues]
-    logits: list[list[FloatArray]] = [[] for _ in dialogues]
-    posteriors: list[list[NDArray[np.float64]]] = [[] for _ in dialogues]
-    decoder: list[list[int]] = [[] for _ in dialogues]
-    with tqdm(total=sum(len(d.turns) for d in dialogues), unit="turn", leave=False) as bar:
-        for start in range(0, len(dialogues), BATCH):
-            group = range(start, min(start + BATCH, len(dialogues)))
-            states = {i: predictor.start() for i in group}
-            for number in range(max(len(dialogues[i].turns) for i in group)):
-                at = [i for i in group if number < len(dialogues[i].turns)]
-                turns = [dialogues[i].turns[number] for i in at]
-                items = [
-                    (states[i], utterance(number, turn.text, turn.speaker, turn.clip))
-                    for i, turn in zip(at, turns, strict=True)
-                ]
-                encoded = predictor.encode(items)
-                results = predictor.decode(predictor.fuse(encoded))
-                for i, turn, found, (state, outcome) in zip(
-                    at, turns, encoded, results, strict=True
-                ):
-                    states[i] = state
-                    name = labels.project(turn.label)
-                    label = EMPTY if name is None else labels.index(name)
-                    heard[i].append(HeardTurn(turn.speaker, found.features.streams, label))
-                    logits[i].append(outcome.prediction.logits)
-                    posteriors[i].append(outcome.prediction.posterior)
-                    decoder[i].append(outcome.decision.label)
-                    for revision in outcome.revisions:
-                        if lag is None or number - revision.turn <= lag:
-                            decoder[i][revision.turn] = revision.new
-                bar.update(len(at))
-    fusion = predictor.bundle.fusion
-    widths = {name: spec.width for name, spec in fusion.streams.items()}
-    return Passed(
-        windows(heard, widths, fusion.start_window()),
-        np.array([row for rows in logits for row in rows]),
-        np.array([row for rows in posteriors for row in rows]),
-        np.array([label for rows in decoder for label in rows]),
-    )
+NAMES = {Modality.ACOUSTIC: "audio", Modality.LEXICAL: "text", Modality.FACIAL: "face"}
+SHARES = (0.5, 0.7, 0.9, 1.0)
 
 
 def command(
@@ -104,13 +41,16 @@ def command(
         list[str] | None,
         typer.Option(help="one, or one a seed (models of several seeds); default: `default`"),
     ] = None,
+    face: Annotated[Path, typer.Option(help="from `face`: vectors of the faces")] = Path(
+        "runs/face"
+    ),
     seeds: Annotated[int, typer.Option(min=1, help="test sets of `compose`")] = 3,
-    out: Annotated[Path, typer.Option(help="report.json and reliability.png go here")] = Path(
+    out: Annotated[Path, typer.Option(help="report.json and plots go here")] = Path(
         "runs/evaluation"
     ),
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
-    """Score bundles on composed test dialogues: ablation rows, calibration, faithfulness."""
+    """Score bundles on composed test dialogues, by label set: ablation, calibration, abstention."""
     names = bundle or ["default"]
     if len(names) not in (1, seeds):
         raise typer.BadParameter(f"give one --bundle or {seeds}, one a seed, not {len(names)}")
@@ -120,79 +60,175 @@ def command(
     except BundleError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from error
-    runs: list[dict[str, Any]] = []
-    before, after, truths = [], [], []
+    runs: dict[str, list[dict[str, Any]]] = {}
+    kept: dict[str, list[tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]]] = {}
     for seed in range(seeds):
-        predictor = Predictor(loaded[names[seed % len(names)]])
+        number = seed % len(names)
+        one = loaded[names[number]]
+        if Modality.FACIAL in one.fusion.modalities:
+            one = with_known_faces(one, of_seed(face, number) / FACES)
         dialogues = read_composed(composed_file(composed, "test", seed))
-        passed = pass_through(predictor, dialogues)
-        turns = passed.part.targets()
-        truths.append(passed.part.labels[turns])
-        raw = Calibration()
-        before.append(np.stack([raw.posterior(row, ()) for row in passed.logits[turns]]))
-        after.append(passed.posterior[turns])
-        runs.append(
-            {
-                "seed": seed,
-                "bundle": predictor.bundle.name,
-                "rows": rows(predictor, passed),
-                "calibration": {
-                    "before": reliability(before[-1], truths[-1]).expected_calibration_error,
-                    "after": reliability(after[-1], truths[-1]).expected_calibration_error,
-                },
-                "faithfulness": faithfulness(predictor.bundle, passed.part, turns, seed),
-            }
-        )
-    truth = np.concatenate(truths)
-    curves = {
-        "before": reliability(np.concatenate(before), truth),
-        "after": reliability(np.concatenate(after), truth),
-    }
-    reliability_plot(curves, "composed test dialogues", out / "reliability.png")
-    report: dict[str, Any] = {
-        "turns": len(truths[0]),
-        "mean": _over_seeds(runs, np.mean),
-        "sd": _over_seeds(runs, np.std),
-        "calibration": _mean([run["calibration"] for run in runs]),
-        "faithfulness": _mean([run["faithfulness"] for run in runs]),
-        "seeds": runs,
-    }
+        passed = pass_through(Predictor(one), dialogues)
+        for scheme in one.schemes:
+            view = one.projected(scheme)
+            found = viewed(passed, one, view)
+            truth = LabelView(one.labels, view.labels).truth(found.part.labels)
+            turns = np.flatnonzero(truth >= 0)
+            raw = np.stack([Calibration().posterior(row, ()) for row in found.logits[turns]])
+            kept.setdefault(scheme, []).append((raw, found.posterior[turns], truth[turns]))
+            curve = risk_coverage(found.posterior[turns], truth[turns])
+            runs.setdefault(scheme, []).append(
+                {
+                    "seed": seed,
+                    "bundle": one.name,
+                    "turns": len(turns),
+                    "rows": rows(view, found, truth),
+                    "calibration": {
+                        "before": reliability(raw, truth[turns]).expected_calibration_error,
+                        "after": _error(found.posterior[turns], truth[turns]),
+                    },
+                    "risk": {f"{share:.0%}": curve.risk_at(share) for share in SHARES},
+                    "aurc": curve.aurc,
+                    "abstention": abstention(view, found.posterior[turns], truth[turns]),
+                    "faithfulness": faithfulness(view, found.part, turns, seed),
+                }
+            )
+    report: dict[str, Any] = {"sets": {s: _summed(runs[s]) for s in runs}}
+    for scheme, parts in kept.items():
+        _plots(scheme, parts, out)
     (out / "report.json").write_text(json.dumps(report, indent=2) + "\n")
-    if as_json:
-        typer.echo(json.dumps(report, indent=2))
-        return
-    for row, scores in report["mean"].items():
-        listed = ", ".join(
-            f"{name} {value:.4f} ± {report['sd'][row][name]:.4f}" for name, value in scores.items()
+    typer.echo(json.dumps(report, indent=2) if as_json else _told(report))
+
+
+def viewed(passed: Passed, own: Bundle, view: Bundle) -> Passed:
+    """What a Predictor of the view makes of the same dialogues; the features are the same."""
+    if view is own:
+        return passed
+    logits = LabelView(own.labels, view.labels).logits(passed.logits)
+    used = used_of(passed.part, np.arange(len(logits)))
+    posterior = calibrated(view.calibration, logits, used)
+    decoder = decoded(passed.dialogues, posterior, view.decoder)
+    return Passed(passed.dialogues, passed.part, logits, posterior, decoder)
+
+
+def rows(bundle: Bundle, passed: Passed, truth: NDArray[np.int64]) -> dict[str, dict[str, float]]:
+    """The ablation: for every set of modalities the scores over the turns that have any of it.
+
+    truth [turn]: classes of the bundle, under 0 outside them. ece: of the calibrated confidence.
+    """
+    part, turns = passed.part, np.flatnonzero(truth >= 0)
+    view = LabelView(bundle.labels, bundle.labels)
+    found: dict[str, dict[str, float]] = {}
+
+    def score(title: str, keep: NDArray[np.bool_]) -> None:
+        used = used_of(part, turns, keep)
+        seen, used = turns[used != ""], used[used != ""]
+        if not len(seen):
+            return
+        posterior = calibrated(bundle.calibration, logits_of(bundle.fusion, part, seen, keep), used)
+        found[title] = {
+            **view.scores(truth[seen], posterior.argmax(axis=1)),
+            "ece": _error(posterior, truth[seen]),
+            "turns": len(seen),
+        }
+
+    chosen = subsets(bundle.fusion.modalities)
+    for modalities in chosen:
+        score(title_of(modalities), only(modalities, part, alone=False))
+    spoken = tuple(m for m in bundle.fusion.modalities if m != Modality.FACIAL)
+    for modalities in dict.fromkeys((spoken, chosen[-1])):
+        title = title_of(modalities)
+        keep = only(modalities, part, alone=False)
+        score(f"{title}, no context", only(modalities, part, alone=True))
+        every = np.arange(len(truth))
+        posterior = calibrated(
+            bundle.calibration,
+            logits_of(bundle.fusion, part, every, keep),
+            used_of(part, every, keep),
         )
-        typer.echo(f"{row:16} {listed}")
-    for name in ("calibration", "faithfulness"):
-        typer.echo(f"{name}: {report[name]}")
+        labels = decoded(passed.dialogues, posterior, bundle.decoder)
+        found[f"{title} + decoder"] = {
+            **view.scores(truth[turns], labels[turns]),
+            "turns": len(turns),
+        }
+    return found
 
 
-def rows(predictor: Predictor, passed: Passed) -> dict[str, dict[str, float]]:
-    """The ablation: scores of each row over the turns that have a class."""
-    part, turns = passed.part, passed.part.targets()
-    truth, names = part.labels[turns], predictor.labels
-    predicted: dict[str, NDArray[np.int64]] = {}
-    for title, modality in (("audio only", Modality.ACOUSTIC), ("text only", Modality.LEXICAL)):
-        keep = only(modality, part, alone=False)
-        predicted[title] = logits_of(predictor.bundle.fusion, part, turns, keep).argmax(axis=1)
-    predicted[GATED] = passed.posterior[turns].argmax(axis=1)
-    predicted[DECODED] = passed.decoder[turns]
-    matrices = {title: confusion(truth, found, len(names)) for title, found in predicted.items()}
+def title_of(modalities: Sequence[Modality]) -> str:
+    """The row of a set of modalities: `audio + text`."""
+    return " + ".join(NAMES[modality] for modality in modalities)
+
+
+def abstention(
+    bundle: Bundle, posterior: NDArray[np.float64], truth: NDArray[np.int64]
+) -> dict[str, float]:
+    """What the bundle's threshold does: share answered, and errors among those and among all."""
+    answered = posterior.max(axis=1) >= bundle.calibration.abstain_below
+    wrong = posterior.argmax(axis=1) != truth
     return {
-        title: {name: metric(matrix) for name, metric in METRICS.items()}
-        for title, matrix in matrices.items()
+        "threshold": bundle.calibration.abstain_below,
+        "coverage": float(answered.mean()),
+        "risk": float(wrong[answered].mean()) if answered.any() else 0.0,
+        "risk of all": float(wrong.mean()),
     }
 
 
-def _over_seeds(runs: Sequence[Mapping[str, Any]], reduce: Any) -> dict[str, dict[str, float]]:
+def _error(posterior: NDArray[np.float64], truth: NDArray[np.int64]) -> float:
+    return reliability(posterior, truth).expected_calibration_error
+
+
+def _plots(
+    scheme: str,
+    parts: Sequence[tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]],
+    out: Path,
+) -> None:
+    """reliability-SCHEME.png and risk-coverage-SCHEME.png over all seeds."""
+    before, after, truth = (np.concatenate(column) for column in zip(*parts, strict=True))
+    title = f"composed test dialogues, {before.shape[1]} classes"
+    curves = {"before": reliability(before, truth), "after": reliability(after, truth)}
+    reliability_plot(curves, title, out / f"reliability-{scheme}.png")
+    curve = {"all modalities": risk_coverage(after, truth)}
+    risk_coverage_plot(curve, title, out / f"risk-coverage-{scheme}.png")
+
+
+def _summed(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Means over the seeds, deviations of the rows, and each seed's own figures."""
+    tables = [run["rows"] for run in runs]
     return {
-        row: {name: float(reduce([run["rows"][row][name] for run in runs])) for name in METRICS}
-        for row in runs[0]["rows"]
+        "turns": runs[0]["turns"],
+        "mean": _by_row(tables, np.mean),
+        "sd": _by_row(tables, np.std),
+        **{
+            name: _mean([run[name] for run in runs])
+            for name in ("calibration", "risk", "abstention", "faithfulness")
+        },
+        "aurc": float(np.mean([run["aurc"] for run in runs])),
+        "seeds": list(runs),
+    }
+
+
+def _by_row(tables: Sequence[Mapping[str, Any]], reduce: Any) -> dict[str, dict[str, float]]:
+    return {
+        row: {name: float(reduce([table[row][name] for table in tables])) for name in scores}
+        for row, scores in tables[0].items()
     }
 
 
 def _mean(values: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {name: float(np.mean([value[name] for value in values])) for name in values[0]}
+
+
+def _told(report: Mapping[str, Any]) -> str:
+    lines = []
+    for scheme, found in report["sets"].items():
+        lines.append(f"{scheme}: {found['turns']} turns, {len(found['seeds'])} seeds")
+        for row, scores in found["mean"].items():
+            listed = ", ".join(
+                f"{name} {scores[name]:.4f} ± {found['sd'][row][name]:.4f}" for name in METRICS
+            )
+            lines.append(f"  {row:34} {listed}")
+        lines += [
+            f"  {name}: {found[name]}"
+            for name in ("calibration", "risk", "aurc", "abstention", "faithfulness")
+        ]
+    return "\n".join(lines)

@@ -1,17 +1,18 @@
-"""`fuse`: fits GatedxLSTM to composed dialogues and single clips; chooses the epoch on dev.
+"""`fuse`: fits GatedxLSTM to composed dialogues, single clips and faces; chooses the epoch on dev.
 
 Training dialogues use vectors of towers that never saw the line or heard the actor. Dev is MELD's
 dev split spoken by the actors of `valid`; test actors and lines are not touched here.
 
-Writes, under the output folder: {train,dev}-K.npz (windows, kept, so that a run goes on where it
-stopped) and for each seed seed-N/{model.safetensors,config.json,report.json}.
+Writes, under the output folder: heard-{train,dev}-K.npz (voices, kept, so that a run goes on where
+it stopped) and for each seed seed-N/{model.safetensors,config.json,dev-K.npz,report.json}.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,225 +22,210 @@ import typer
 from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
-from emotrace_models.encoders.prototypes import EMOTIONS, class_prototypes, in_frame
+from emotrace_models.calibration import modality_key
+from emotrace_models.encoders.prototypes import EMOTIONS, class_prototypes
 from emotrace_models.fusion import FusionModel, GatedxLSTM, GatedxLSTMConfig
-from emotrace_models.labels import SCHEMES
+from emotrace_models.labels import SCHEMES, LabelSet
 from emotrace_models.types import FloatArray, Modality
-from emotrace_training.compose import ComposedDialogue, composed_file, read_composed
-from emotrace_training.dialogues import Split
+from emotrace_training.compose import MODALITIES
 from emotrace_training.fusion_fitting import FusionRecipe, class_weights, fit, logits_of, only
-from emotrace_training.hearing import Listener, load_listener
-from emotrace_training.lexical import VECTORS, load_tower
-from emotrace_training.lexical_fitting import embed
-from emotrace_training.manifests import ClipSplit, read_manifest
-from emotrace_training.metrics import accuracy, confusion, uar
-from emotrace_training.windows import EMPTY, HeardTurn, Stream, Windows, joined, windows
+from emotrace_training.fusion_windows import (
+    FACES,
+    Singles,
+    Sources,
+    of_seed,
+    save_windows,
+    single_clips,
+    single_faces,
+)
+from emotrace_training.label_views import LabelView, label_views
+from emotrace_training.manifests import ClipSplit
+from emotrace_training.windows import Windows, joined
 
-MODALITIES = (Modality.ACOUSTIC, Modality.LEXICAL)
-LABELS = SCHEMES["common4"]
+# A vector in the prototypes' frame is the same eight numbers over and over, so cutting it into
+# steps would read them again and again: one step says all.
 CONFIG = GatedxLSTMConfig(
-    MODALITIES, len(LABELS.names), 128, steps=8, width=64, blocks=1, share="modality",
-    missing="mask",
-)  # fmt: skip
+    MODALITIES, 7, 128, steps=1, width=64, blocks=1, share="modality", missing="mask"
+)
 SMOKE = replace(CONFIG, embedding=16, width=8, heads=2)
 
 
-def class_of(label: str) -> int:
-    """The class index of a canonical label, or EMPTY outside the scheme: context only."""
-    name = LABELS.project(label)
-    return EMPTY if name is None else LABELS.index(name)
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A seed's model and the names of its classes."""
 
-
-def heard_dialogues(
-    dialogues: Sequence[ComposedDialogue],
-    sounds: Sequence[Sequence[FloatArray | None]],
-    words: Sequence[Sequence[FloatArray | None]],
-) -> list[list[HeardTurn]]:
-    """Composed dialogues with the vectors of each turn."""
-    result = []
-    for dialogue, sound, word in zip(dialogues, sounds, words, strict=True):
-        turns = []
-        for turn, acoustic, lexical in zip(dialogue.turns, sound, word, strict=True):
-            found = {Modality.ACOUSTIC: acoustic, Modality.LEXICAL: lexical}
-            streams = {m.value: v for m, v in found.items() if v is not None}
-            turns.append(HeardTurn(turn.speaker, streams, class_of(turn.label)))
-        result.append(turns)
-    return result
-
-
-def clip_windows(file: Path, split: ClipSplit) -> tuple[Windows, FloatArray]:
-    """Single clips, each a dialogue of its own without words, and a loss weight for each.
-
-    Corpora and classes weigh by the square root of how many clips they have.
-    """
-    with np.load(file) as table:
-        chosen = np.flatnonzero(table["split"] == split)
-        corpora, emotions = table["corpus"][chosen], table["emotion"][chosen]
-        vectors = in_frame(torch.from_numpy(table["vector"][chosen])).numpy()
-    turns = [
-        [HeardTurn("speaker", {Modality.ACOUSTIC.value: vector}, class_of(str(emotion)))]
-        for vector, emotion in zip(vectors, emotions, strict=True)
-    ]
-    part = windows(turns, streams_of(vectors.shape[1]), GatedxLSTM.start_window())
-    names, corpus = np.unique(corpora, return_inverse=True)
-    groups = np.where(part.labels == EMPTY, EMPTY, part.labels * len(names) + corpus)
-    return part, class_weights(groups, len(names) * len(LABELS.names), 0.5)
+    model: GatedxLSTM
+    labels: LabelSet
 
 
 def command(
     composed: Annotated[Path, typer.Option(help="from `compose`")] = Path("runs/composed"),
     lexical: Annotated[Path, typer.Option(help="from `lexical`")] = Path("runs/lexical"),
     acoustic: Annotated[Path, typer.Option(help="from `acoustic`")] = Path("runs/acoustic"),
+    face: Annotated[Path, typer.Option(help="from `face`")] = Path("runs/face"),
     manifest: Annotated[Path, typer.Option(help="from `prepare`")] = Path("runs/manifest.jsonl"),
     out: Annotated[Path, typer.Option(help="where the models go")] = Path("runs/fusion"),
-    draws: Annotated[int, typer.Option(min=1, help="training sets of `compose` used")] = 2,
+    modality: Annotated[
+        list[Modality] | None, typer.Option(help="default: voice, words and face")
+    ] = None,
+    labels: Annotated[str, typer.Option(help="scheme of the classes")] = "ekman7",
+    draws: Annotated[int, typer.Option(min=1, help="training sets of `compose` used")] = 1,
+    dev_draws: Annotated[int, typer.Option(min=1, help="dev sets of `compose` used")] = 3,
     seeds: Annotated[int, typer.Option(min=1, help="models fitted, one a seed")] = 3,
     seed: Annotated[int, typer.Option(help="the first of them")] = 0,
     epochs: Annotated[int, typer.Option(min=1)] = 5,
-    balance: Annotated[float, typer.Option(help="0 plain loss, 1 balanced classes")] = 0.5,
-    clips: Annotated[float, typer.Option(help="weight of single clips in the loss")] = 1.0,
     threads: Annotated[int, typer.Option(min=1, help="processor threads")] = 1,
     smoke: Annotated[bool, typer.Option(help="a tiny model, for tiny towers")] = False,
 ) -> None:
-    """Fit the fusion model to composed dialogues and single clips."""
+    """Fit the fusion model to composed dialogues, single clips and single faces.
+
+    Seed N reads dev with the towers in LEXICAL-N and FACE-N where they are there.
+    """
     torch.set_num_threads(threads)
-    config = SMOKE if smoke else CONFIG
-    recipe = FusionRecipe(epochs=epochs, balance=balance, clips=clips)
-    everything = read_manifest(manifest)
-    listener = load_listener(acoustic, everything, threads)
-    dev = [dialogue_windows("dev", n, composed, lexical, listener, out) for n in range(seeds)]
-    train = [dialogue_windows("train", n, composed, lexical, listener, out) for n in range(draws)]
-    single, weights = clip_windows(acoustic / "oof.npz", "train")
-    watched, _ = clip_windows(acoustic / "oof.npz", "valid")
-    parts = [
-        (
-            joined([part, single]),
-            np.concatenate(
-                [class_weights(part.labels, len(LABELS.names), balance), clips * weights]
-            ),
-        )
-        for part in train
-    ]
+    scheme, modalities = SCHEMES[labels], tuple(modality or MODALITIES)
+    config = replace(SMOKE if smoke else CONFIG, modalities=modalities, classes=len(scheme.names))
+    recipe = FusionRecipe(epochs=epochs)
     for number in range(seed, seed + seeds):
+        sources = Sources(
+            labels=scheme,
+            composed=composed,
+            manifest=manifest,
+            acoustic=acoustic,
+            lexical=lexical,
+            words=of_seed(lexical, number),
+            faces=of_seed(face, number) / FACES if Modality.FACIAL in modalities else None,
+            cache=out,
+            threads=threads,
+        )
+        dev = [sources.dialogue_windows("dev", n) for n in range(dev_draws)]
+        parts = [training_part(sources, n, recipe) for n in range(draws)]
+        watched = {
+            singles.modality.value: singles.windows(modalities)
+            for singles in single_items(sources, "valid")
+        }
         torch.manual_seed(number)
-        dev_part = dev[number % len(dev)]
-        model, history = _fit(GatedxLSTM(config), parts, recipe, number, dev_part, watched)
+        model, history = _fit(GatedxLSTM(config), scheme, parts, recipe, number, dev[0], watched)
         folder = out / f"seed-{number}"
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(model.state_dict(), folder / "model.safetensors")
-        (folder / "config.json").write_text(json.dumps(asdict(config), indent=2) + "\n")
+        save_fusion(folder, Fitted(model, scheme))
+        for n, part in enumerate(dev):
+            save_windows(folder / f"dev-{n}.npz", part)
         report = {
             "seed": number,
             "recipe": asdict(recipe),
             "dev_score_by_epoch": history,
-            "dev": ablation(model, dev_part),
-            "valid_clips": _score(model, watched, only(Modality.ACOUSTIC, watched, True)),
+            "dev": ablation(model, scheme, joined(dev)),
+            "alone": {
+                name: scores(model, part, label_views(scheme), None)
+                for name, part in watched.items()
+            },
         }
         (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n")
         typer.echo(json.dumps(report, indent=2))
 
 
-def dialogue_windows(
-    split: Split, number: int, composed: Path, lexical: Path, listener: Listener, cache: Path
-) -> Windows:
-    """One draw of composed dialogues as windows; read back where they have been made before."""
-    file = cache / f"{split}-{number}.npz"
-    if file.is_file():
-        return load_windows(file)
-    dialogues = read_composed(composed_file(composed, split, number))
-    with tqdm(desc=f"hear {split} {number}", total=sum(len(d.turns) for d in dialogues)) as bar:
-        sounds = listener.hear(dialogues, bar.update)
-    words = _out_of_fold(lexical, dialogues) if split == "train" else _by_tower(lexical, dialogues)
-    turns = heard_dialogues(dialogues, sounds, words)
-    part = windows(turns, streams_of(listener.width), GatedxLSTM.start_window())
-    cache.mkdir(parents=True, exist_ok=True)
-    tables: dict[str, Any] = {"entries": part.entries, "labels": part.labels}
-    for name, stream in part.streams.items():
-        tables |= {f"{name}.values": stream.values, f"{name}.starts": stream.starts}
-    np.savez(file, **tables)
-    return part
+def training_part(
+    sources: Sources, number: int, recipe: FusionRecipe
+) -> tuple[Windows, FloatArray]:
+    """A draw of dialogues, single clips and faces beside it, and the loss weight of each turn."""
+    classes = len(sources.labels.names)
+    part = sources.dialogue_windows("train", number)
+    parts, weights = [part], [class_weights(part.labels, classes, recipe.balance)]
+    for singles in single_items(sources, "train"):
+        parts.append(singles.windows(sources.modalities))
+        weights.append(recipe.singles * singles.weights(classes))
+    return joined(parts), np.concatenate(weights)
 
 
-def streams_of(width: int) -> dict[str, int]:
-    """Both streams have vectors of one width."""
-    return {modality.value: width for modality in MODALITIES}
+def single_items(sources: Sources, split: ClipSplit) -> list[Singles]:
+    """Single clips and faces of a split."""
+    found = [single_clips(sources.acoustic, sources.labels, [split])]
+    if sources.faces is not None:
+        found.append(single_faces(sources.faces, sources.labels, split))
+    return found
 
 
-def load_windows(file: Path) -> Windows:
-    """Windows that an earlier run kept."""
-    with np.load(file) as table:
-        streams = {m.value: Stream(table[f"{m}.values"], table[f"{m}.starts"]) for m in MODALITIES}
-        return Windows(streams, table["entries"], table["labels"])
+def subsets(modalities: Sequence[Modality]) -> list[tuple[Modality, ...]]:
+    """Every set of modalities that an utterance may have; all of them last."""
+    sizes = range(1, len(modalities) + 1)
+    return [chosen for size in sizes for chosen in combinations(modalities, size)]
 
 
-def load_fusion(folder: Path) -> GatedxLSTM:
-    """The model that `command` left in a seed's folder, in evaluation mode."""
-    model = GatedxLSTM(GatedxLSTMConfig(**json.loads((folder / "config.json").read_text())))
-    model.load_state_dict(load_file(folder / "model.safetensors"))
-    return model.eval()
+def ablation(model: FusionModel, labels: LabelSet, part: Windows) -> dict[str, Any]:
+    """Scores with everything and with less, with and without context, by label set."""
+    views = label_views(labels)
+    found = {}
+    for chosen in subsets(model.modalities):
+        for title, alone in (("", False), (", no context", True)):
+            found[modality_key(chosen) + title] = scores(
+                model, part, views, only(chosen, part, alone)
+            )
+    return found
 
 
-def ablation(model: FusionModel, part: Windows) -> dict[str, dict[str, float]]:
-    """Scores with everything, and with less."""
-    return {
-        "fused": _score(model, part, None),
-        "acoustic": _score(model, part, only(Modality.ACOUSTIC, part, False)),
-        "lexical": _score(model, part, only(Modality.LEXICAL, part, False)),
-        "acoustic, no context": _score(model, part, only(Modality.ACOUSTIC, part, True)),
-        "lexical, no context": _score(model, part, only(Modality.LEXICAL, part, True)),
-    }
-
-
-def _score(model: FusionModel, part: Windows, keep: np.ndarray | None) -> dict[str, float]:
+def scores(
+    model: FusionModel,
+    part: Windows,
+    views: dict[str, LabelView],
+    keep: np.ndarray | None,
+) -> dict[str, dict[str, float]]:
+    """By label set, over the turns of which something is shown."""
     turns = part.targets()
     if keep is not None:
         turns = turns[(part.present[turns] & keep[0, 0]).any(axis=1)]
-    predicted = logits_of(model, part, turns, keep).argmax(axis=1)
-    matrix = confusion(part.labels[turns], predicted, len(LABELS.names))
-    return {"uar": uar(matrix), "accuracy": accuracy(matrix)}
+    logits = logits_of(model, part, turns, keep)
+    return {
+        name: view.scores(view.truth(part.labels[turns]), view.logits(logits).argmax(axis=1))
+        for name, view in views.items()
+    }
+
+
+def save_fusion(folder: Path, fitted: Fitted) -> None:
+    save_file(fitted.model.state_dict(), folder / "model.safetensors")
+    config = {"labels": fitted.labels.scheme, "model": asdict(fitted.model.config)}
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+
+def load_fusion(folder: Path) -> Fitted:
+    """The model that `command` left in a seed's folder, in evaluation mode."""
+    config = json.loads((folder / "config.json").read_text())
+    model = GatedxLSTM(GatedxLSTMConfig(**config["model"]))
+    model.load_state_dict(load_file(folder / "model.safetensors"))
+    return Fitted(model.eval(), SCHEMES[config["labels"]])
 
 
 def _fit(
     model: GatedxLSTM,
+    labels: LabelSet,
     parts: Sequence[tuple[Windows, FloatArray]],
     recipe: FusionRecipe,
     seed: int,
     dev: Windows,
-    watched: Windows,
+    watched: dict[str, Windows],
 ) -> tuple[FusionModel, list[float]]:
+    """An epoch is as good as what it makes of dev, with faces and without, and of towers alone."""
+    own = {labels.scheme: LabelView(labels, labels)}
+    spoken = [m for m in model.modalities if m != Modality.FACIAL]
+
+    def value(candidate: FusionModel, part: Windows, keep: np.ndarray | None) -> float:
+        found = scores(candidate, part, own, keep)[labels.scheme]
+        return (found["uar"] + found["accuracy"]) / 2
+
     with tqdm(desc=f"fuse, seed {seed}", unit="step") as bar:
 
         def judge(candidate: FusionModel) -> float:
-            fused = _score(candidate, dev, None)
-            alone = _score(candidate, watched, only(Modality.ACOUSTIC, watched, True))
-            value = (fused["uar"] + fused["accuracy"] + alone["uar"]) / 3
-            bar.set_postfix(dev=f"{value:.4f}")
-            return value
+            values = [
+                value(candidate, dev, None),
+                value(candidate, dev, only(spoken, dev, False)),
+                *(value(candidate, part, None) for part in watched.values()),
+            ]
+            bar.set_postfix(dev=f"{np.mean(values):.4f}")
+            return float(np.mean(values))
 
         def show(step: int, steps: int) -> None:
             bar.total = steps
             bar.update(step - bar.n)
 
-        rows = [EMOTIONS.index(name) for name in LABELS.names]
+        rows = [EMOTIONS.index(name) for name in labels.names]
         prototypes = class_prototypes(model.config.embedding)[rows]
         return fit(model, parts, recipe, seed, prototypes, judge, show)
-
-
-def _out_of_fold(
-    lexical: Path, dialogues: Sequence[ComposedDialogue]
-) -> list[list[FloatArray | None]]:
-    with np.load(lexical / VECTORS) as table:
-        keys = zip(table["dialogue"].tolist(), table["line"].tolist(), strict=True)
-        known = dict(zip(keys, table["vectors"], strict=True))
-    return [
-        [known[d.id, i] if turn.text.strip() else None for i, turn in enumerate(d.turns)]
-        for d in dialogues
-    ]
-
-
-def _by_tower(
-    lexical: Path, dialogues: Sequence[ComposedDialogue]
-) -> list[list[FloatArray | None]]:
-    vectors = iter(embed(load_tower(lexical), [t.text for d in dialogues for t in d.turns]))
-    found = [[(turn, next(vectors)) for turn in dialogue.turns] for dialogue in dialogues]
-    return [[v if turn.text.strip() else None for turn, v in turns] for turns in found]

@@ -1,13 +1,14 @@
 """Fitting a fusion model to windows, with modalities and context hidden at random.
 
 Hiding teaches one model every situation that a session meets: a voice without words, words without
-a voice, a first utterance, a gap. The loss is cross-entropy (models.md 2.6), weighted by class.
+a voice, no camera, a first utterance, a gap. The loss is cross-entropy (models.md 2.6), weighted by
+class.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -15,23 +16,36 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from emotrace_models.calibration import modality_key
 from emotrace_models.fusion import FusionModel, Inputs
 from emotrace_models.types import FloatArray, Modality
 from emotrace_training.windows import Windows
 
 Progress = Callable[[int, int], None]
+A, L, V = Modality.ACOUSTIC, Modality.LEXICAL, Modality.FACIAL
+# Mostly all there is, or no camera; each modality alone often enough to learn it.
+SCENES: tuple[tuple[tuple[Modality, ...], float], ...] = (
+    ((A, L, V), 0.30),
+    ((A, L), 0.30),
+    ((A,), 0.13),
+    ((L,), 0.09),
+    ((V,), 0.06),
+    ((A, V), 0.06),
+    ((L, V), 0.06),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class FusionRecipe:
-    """Shares of samples in which something is hidden: only_acoustic hides all words, only_lexical
-    all sound, alone all context; gap hides single slots.
+    """alone, gap: shares of samples in which all context is hidden, and of slots hidden singly.
 
+    scenes: what a sample shows at all, and how often; a modality that a model has not is left out.
     balance: exponent of the inverse class frequency in the loss of composed dialogues.
-    clips: weight of a single clip's loss, relative to a composed turn's.
-    teacher: sharpness of what the acoustic tower says by itself (cosines to the prototypes), which
-    is what the model learns where there are no words; 0: it learns the labels there too. Labels
-    would teach it the errors that each tower makes about the few actors that it has not heard.
+    singles: weight of a single clip's or face's loss, relative to a composed turn's.
+    teacher: by modality, the sharpness of what its tower says by itself (cosines to the
+    prototypes), which is what the model learns where nothing else is shown; without it learns the
+    labels there too. Labels of the voice would teach it the errors that each tower makes about the
+    few actors that it has not heard.
     """
 
     epochs: int = 5
@@ -40,12 +54,11 @@ class FusionRecipe:
     decay: float = 1e-4
     smoothing: float = 0.05
     balance: float = 0.5
-    clips: float = 1.0
-    only_acoustic: float = 0.2
-    only_lexical: float = 0.15
+    singles: float = 1.0
     alone: float = 0.2
     gap: float = 0.1
-    teacher: float = 6.0
+    scenes: tuple[tuple[tuple[Modality, ...], float], ...] = SCENES
+    teacher: Mapping[str, float] = field(default_factory=lambda: {A.value: 6.0})
 
 
 def class_weights(labels: NDArray[np.int64], classes: int, exponent: float) -> FloatArray:
@@ -105,15 +118,16 @@ def fit(
 
 
 def aims_of(inputs: Inputs, labels: Tensor, prototypes: Tensor, recipe: FusionRecipe) -> Tensor:
-    """What the model should say [turn, class]: the label, smoothed; where there are no words at
-    all, what the acoustic tower says by itself."""
+    """What the model should say [turn, class]: the label, smoothed; where one modality is shown
+    alone and has a teacher, what its tower says by itself."""
     count = len(prototypes)
     aims = F.one_hot(labels, count) * (1 - recipe.smoothing) + recipe.smoothing / count
-    if recipe.teacher:
-        wordless = ~(inputs[Modality.LEXICAL].lengths > 0).any(dim=1)
-        sound = inputs[Modality.ACOUSTIC].values[:, 0, 0]
-        taught = (recipe.teacher * sound @ prototypes.T).softmax(dim=1)
-        aims = torch.where(wordless[:, None], taught, aims)
+    shown = {name: (stream.lengths > 0).any(dim=1) for name, stream in inputs.items()}
+    single = torch.stack(list(shown.values())).sum(dim=0) == 1
+    for name in recipe.teacher.keys() & inputs.keys():
+        vectors = inputs[name].values[:, 0, 0]
+        taught = (recipe.teacher[name] * vectors @ prototypes.T).softmax(dim=1)
+        aims = torch.where((shown[name] & single)[:, None], taught, aims)
     return aims
 
 
@@ -128,23 +142,31 @@ def hidden(
     count, names = len(turns), list(part.streams)
     keep = generator.random((count, part.entries.shape[1], len(names))) >= recipe.gap
     keep[generator.random(count) < recipe.alone, 1:] = False
-    scene = generator.random(count)
-    only_acoustic = scene < recipe.only_acoustic
-    only_lexical = ~only_acoustic & (scene < recipe.only_acoustic + recipe.only_lexical)
-    for only, stream in ((only_acoustic, Modality.ACOUSTIC), (only_lexical, Modality.LEXICAL)):
-        for column, other in enumerate(names):
-            if other != stream:
-                keep[only, :, column] = False
+    shown = np.array([[name in scene for name in names] for scene, _ in recipe.scenes])
+    shares = np.array([share for _, share in recipe.scenes]) * shown.any(axis=1)
+    keep &= shown[generator.choice(len(shown), count, p=shares / shares.sum())][:, None]
     nothing = ~(keep[:, 0] & part.present[turns]).any(axis=1)
     keep[nothing, 0] = True
     return keep
 
 
-def only(stream: str, part: Windows, alone: bool) -> NDArray[np.bool_]:
-    """A `keep` [1, entry, stream] that shows one stream, with or without context."""
+def only(streams: Sequence[str], part: Windows, alone: bool) -> NDArray[np.bool_]:
+    """A `keep` [1, entry, stream] that shows some streams, with or without context."""
     keep = np.zeros((1, part.entries.shape[1], len(part.streams)), dtype=np.bool_)
-    keep[:, : 1 if alone else None, list(part.streams).index(stream)] = True
+    keep[:, : 1 if alone else None] = [name in streams for name in part.streams]
     return keep
+
+
+def used_of(
+    part: Windows, turns: NDArray[np.int64], keep: NDArray[np.bool_] | None = None
+) -> NDArray[np.str_]:
+    """What each turn is estimated from, [turn] of `modality_key`, empty where it shows nothing."""
+    present = part.present[turns]
+    seen = present if keep is None else present & keep[:, 0]
+    names = [Modality(name) for name in part.streams]
+    keys = {bits: modality_key([n for n, bit in zip(names, bits, strict=True) if bit])
+            for bits in {tuple(row) for row in seen.tolist()}}  # fmt: skip
+    return np.array([keys[tuple(row)] for row in seen.tolist()], dtype=np.str_)
 
 
 @torch.inference_mode()

@@ -15,6 +15,7 @@ from emotrace_training import (
     compose,
     evaluate_clips,
     evaluate_dialogues,
+    face,
     fusion,
     lexical,
     prepare,
@@ -30,26 +31,33 @@ def command(
     out: Annotated[Path, typer.Option(help="where the bundles of all seeds go")] = Path(
         "runs/bundles"
     ),
-    seeds: Annotated[int, typer.Option(min=1, help="fusion models and test sets")] = 3,
+    seeds: Annotated[int, typer.Option(min=1, help="models and test sets")] = 3,
 ) -> None:
     """All steps in order; the bundle of seed 0, with its figures, ends in OUT/default."""
     runs = Path("runs")
-    _say("1 of 7: manifest of clips")
+    _say("1 of 8: manifest of clips")
     prepare.command(data=data)
-    _say("2 of 7: acoustic towers (the longest step)")
+    _say("2 of 8: acoustic towers (the longest step)")
     acoustic.command()
-    _say("3 of 7: lexical tower")
+    _say("3 of 8: lexical towers")
     lexical.command(text=data / "text")
-    _say("4 of 7: composed dialogues")
+    _say("4 of 8: face towers")
+    face.command(data / "fer2013")
+    for seed in range(1, seeds):  # held-out vectors of voices and lines are those of seed 0
+        _say(f"2 to 4 of 8: towers of seed {seed}")
+        acoustic.command(seed=seed, out=runs / f"acoustic-{seed}", shipped_only=True)
+        lexical.command(text=data / "text", seed=seed, out=runs / f"lexical-{seed}", folds=0)
+        face.command(data / "fer2013", seed=seed, out=runs / f"face-{seed}")
+    _say("5 of 8: composed dialogues")
     compose.command(text=data / "text", seeds=seeds)
-    _say("5 of 7: fusion models")
+    _say("6 of 8: fusion models")
     fusion.command(seeds=seeds)
-    _say("6 of 7: calibration and bundles")
+    _say("7 of 8: calibration and bundles")
     bundles = [out / f"seed-{seed}" for seed in range(seeds)]
     for seed, bundle in enumerate(bundles):
         calibrate.command(seed=seed)
         bundle_step.command(seed=seed, out=bundle)
-    _say("7 of 7: figures on the test split")
+    _say("8 of 8: figures on the test split")
     clips = [runs / "evaluation" / "clips" / f"{corpus}.json" for corpus in SPEECH]
     for corpus, report in zip(SPEECH, clips, strict=True):
         report.parent.mkdir(parents=True, exist_ok=True)

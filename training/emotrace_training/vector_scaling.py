@@ -40,14 +40,20 @@ class Scaling:
 
 
 def fit_scaling(
-    logits: NDArray[np.floating], truth: Labels, before: Scaling, strength: float
+    logits: NDArray[np.floating],
+    truth: Labels,
+    before: Scaling,
+    strength: float,
+    weights: Floats | None = None,
 ) -> Scaling:
-    """logits [row, class], truth [row]; before: where the fit starts, and what holds it."""
+    """logits [row, class], truth [row]; before: where the fit starts, and what holds it.
+    weights [row]: for how many labels each counts; one by default."""
     if math.isinf(strength):
         return before
     x = np.asarray(logits, np.float64) / before.temperature
     start = np.array(before.bias)
     hot = np.eye(x.shape[1])[truth]
+    counts = np.ones(len(x)) if weights is None else weights
     moves = hot.sum(axis=0) >= FEWEST
     centre = np.diag(moves.astype(float)) - np.outer(moves, moves) / max(moves.sum(), 1)
     design = np.concatenate([x[:, :, None], np.broadcast_to(centre, (len(x), *centre.shape))], 2)
@@ -57,17 +63,18 @@ def fit_scaling(
         high = scores.max(axis=1, keepdims=True)
         nll = np.log(np.exp(scores - high).sum(axis=1)) + high[:, 0] - (scores * hot).sum(axis=1)
         off = parameters - origin
-        return float(nll.sum() + strength / 2 * off @ off)
+        return float(counts @ nll + strength / 2 * off @ off)
 
     origin = np.zeros(1 + len(start))
     origin[0] = 1.0
     found = origin.copy()
     for _ in range(50):
         p = _softmax(start + design @ found)
-        slope = np.einsum("nc,ncp->p", p - hot, design) + strength * (found - origin)
+        slope = np.einsum("nc,ncp,n->p", p - hot, design, counts) + strength * (found - origin)
         weighted = design * p[:, :, None]
         mean = weighted.sum(axis=1)
-        curve = np.einsum("ncp,ncq->pq", weighted, design) - mean.T @ mean
+        whole = np.einsum("ncp,ncq,n->pq", weighted, design, counts)
+        curve = whole - (mean * counts[:, None]).T @ mean
         step = np.linalg.solve(curve + strength * np.eye(len(found)), slope)
         if (decrement := float(slope @ step)) < 1e-9:
             break
