@@ -27,8 +27,8 @@ T = TypeVar("T")
 class Session:
     """A session whose methods wait. A context manager and an iterator of events.
 
-    `send_audio`, `send_text`, `send_image`, `marker`, `ack`, `end`, `started`, `totals` are those of
-    the asynchronous Session and raise the same errors.
+    `send_audio`, `send_text`, `send_image`, `marker`, `ack`, `end`, `started`, `totals` are those
+    of the asynchronous Session and raise the same errors.
     """
 
     def __init__(self, opening: AbstractAsyncContextManager[asynchronous.Session]) -> None:
