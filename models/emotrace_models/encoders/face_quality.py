@@ -12,6 +12,7 @@ from emotrace_models.encoders.pictures import Pixels
 # Below the first number a face is not used at all, from the second on it counts in full.
 SIDE = (20.0, 56.0)  # pixels of the face in the picture
 SHARPNESS = (0.004, 0.03)
+ROUNDING = 20 / 12  # variance that whole numbers add to the Laplacian
 CONTRAST = (6.0, 20.0)  # standard deviation of its levels
 AHEAD = (0.15, 0.5)
 
@@ -66,7 +67,7 @@ def sharpness(grey: Pixels) -> float:
     levels = grey.astype(np.float32)
     across = levels[1:-1, :-2] + levels[1:-1, 2:]
     laplacian = levels[:-2, 1:-1] + levels[2:, 1:-1] + across - 4 * levels[1:-1, 1:-1]
-    return float(laplacian.var() / max(1.0, float(levels.var())))
+    return max(0.0, float(laplacian.var()) - ROUNDING) / max(1.0, float(levels.var()))
 
 
 def _share(value: float, limits: tuple[float, float]) -> float:
