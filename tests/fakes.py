@@ -10,6 +10,7 @@ from emotrace_models.bundle import Bundle, View
 from emotrace_models.calibration import Calibration
 from emotrace_models.decoding import DecoderConfig
 from emotrace_models.encoders import CompactAcoustic, CompactLexical
+from emotrace_models.encoders.compact_face import CompactFace
 from emotrace_models.fusion import GatedxLSTM, GatedxLSTMConfig
 from emotrace_models.labels import SCHEMES
 from emotrace_models.types import Modality
@@ -28,9 +29,8 @@ def toy_bundle(
     views: smaller label sets that it can be asked for, by scheme.
     """
     torch.manual_seed(seed)
-    encoders = {
-        kind.modality: kind(*kind.small()).eval() for kind in (CompactAcoustic, CompactLexical)
-    }
+    kinds = [CompactAcoustic, CompactLexical, *[CompactFace] * (Modality.FACIAL in modalities)]
+    encoders = {kind.modality: kind(*kind.small()).eval() for kind in kinds}
     width = encoders[Modality.ACOUSTIC].width
     labels = SCHEMES[scheme]
     fusion = GatedxLSTM(
@@ -66,7 +66,7 @@ def toy_bundle(
         },
         views={
             view: View(
-                Calibration({"acoustic": 2.0, "acoustic+lexical": 1.8}, abstain_below=0.5),
+                Calibration({"acoustic": 2.0, "acoustic+lexical": 1.8}, abstain_below=1.0),
                 DecoderConfig(p0=0.3),
             )
             for view in views

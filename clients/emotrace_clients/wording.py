@@ -14,7 +14,7 @@ from emotrace_protocol.events import (
 )
 
 SENSES = {"acoustic": "voice", "lexical": "words", "facial": "face"}
-DOUBTS = {
+DOUBTS: dict[str, str] = {
     DoubtCode.CLIPPING: "sound overdriven",
     DoubtCode.OFFSET: "sound has an offset",
     DoubtCode.LOW_LEVEL: "very quiet",

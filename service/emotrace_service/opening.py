@@ -95,7 +95,7 @@ def plan_session(
         language=start.language,
         endpointing=endpointing,
         interim=start.interim and not wordless,
-        pictures=any(one.live for one in modalities if one.modality == Modality.FACIAL),
+        pictures=any(one.live for one in modalities if one.modality == Modality.FACIAL.value),
         words=words,
         server_words=words and transcribes and start.transcription is Transcription.AUTO,
         waits_for_words=words and start.transcription is Transcription.CLIENT,
