@@ -33,7 +33,7 @@ class Calibration:
     biases: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     def posterior(self, logits: FloatArray, used: Sequence[Modality]) -> NDArray[np.float64]:
-        """logits [class] -> probabilities [class], float64, sum 1: softmax(logits / T + bias).
+        """logits [..., class] -> probabilities [..., class], float64: softmax(logits / T + bias).
 
         A set of modalities that was not fitted takes the largest (most doubtful) temperature.
         """
@@ -42,5 +42,5 @@ class Calibration:
         scaled = logits.astype(np.float64) / self.temperatures.get(key, fallback)
         if key in self.biases:
             scaled = scaled + np.asarray(self.biases[key])
-        weights = np.exp(scaled - scaled.max())
-        return np.asarray(weights / weights.sum(), dtype=np.float64)
+        weights = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
+        return np.asarray(weights / weights.sum(axis=-1, keepdims=True), dtype=np.float64)

@@ -49,8 +49,7 @@ Posterior = NDArray[np.float64]
 
 def softmax(logits: FloatArray, temperature: float) -> Posterior:
     """logits [item, class] -> probabilities, by the rule that serves (Calibration.posterior)."""
-    rule = Calibration({BOTH: temperature})
-    return np.stack([rule.posterior(row, SPOKEN) for row in logits])
+    return Calibration({BOTH: temperature}).posterior(logits, SPOKEN)
 
 
 def fit_temperature(logits: FloatArray, truth: NDArray[np.int64]) -> float:
@@ -139,12 +138,12 @@ def halving_confidence(posterior: Posterior, truth: NDArray[np.int64]) -> float:
 
 def calibrated(calibration: Calibration, logits: FloatArray, used: NDArray[np.str_]) -> Posterior:
     """logits [turn, class] and the modalities that each rests on, [turn] -> posterior."""
-    return np.stack(
-        [
-            calibration.posterior(row, [Modality(name) for name in key.split("+") if name])
-            for row, key in zip(logits, used.tolist(), strict=True)
-        ]
-    )
+    posterior = np.zeros(logits.shape)
+    for key in np.unique(used).tolist():
+        rest = used == key
+        modalities = [Modality(name) for name in key.split("+") if name]
+        posterior[rest] = calibration.posterior(logits[rest], modalities)
+    return posterior
 
 
 def command(

@@ -74,7 +74,7 @@ def command(
             found = viewed(passed, one, view)
             truth = LabelView(one.labels, view.labels).truth(found.part.labels)
             turns = np.flatnonzero(truth >= 0)
-            raw = np.stack([Calibration().posterior(row, ()) for row in found.logits[turns]])
+            raw = Calibration().posterior(found.logits[turns], ())
             kept.setdefault(scheme, []).append((raw, found.posterior[turns], truth[turns]))
             curve = risk_coverage(found.posterior[turns], truth[turns])
             runs.setdefault(scheme, []).append(

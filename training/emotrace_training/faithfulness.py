@@ -70,4 +70,4 @@ def _without(
 def _posterior(bundle: Bundle, logits: NDArray[np.float32]) -> NDArray[np.float64]:
     """By the temperature of all modalities, so that only the slot makes a difference."""
     modalities = bundle.fusion.modalities
-    return np.stack([bundle.calibration.posterior(row, modalities) for row in logits])
+    return bundle.calibration.posterior(logits, modalities)

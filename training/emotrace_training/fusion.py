@@ -3,8 +3,8 @@
 Training dialogues use vectors of towers that never saw the line or heard the actor. Dev is MELD's
 dev split spoken by the actors of `valid`; test actors and lines are not touched here.
 
-Writes, under the output folder: heard-{train,dev}-K.npz (voices, kept, so that a run goes on where
-it stopped) and for each seed seed-N/{model.safetensors,config.json,dev-K.npz,report.json}.
+Writes, under the output folder: heard-dev-K.npz (voices, kept for the next seed) and for each seed
+seed-N/{model.safetensors,config.json,dev-K.npz,report.json}.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def command(
     dev_draws: Annotated[int, typer.Option(min=1, help="dev sets of `compose` used")] = 3,
     seeds: Annotated[int, typer.Option(min=1, help="models fitted, one a seed")] = 3,
     seed: Annotated[int, typer.Option(help="the first of them")] = 0,
-    epochs: Annotated[int, typer.Option(min=1)] = 5,
+    epochs: Annotated[int, typer.Option(min=1)] = 4,
     threads: Annotated[int, typer.Option(min=1, help="processor threads")] = 1,
     smoke: Annotated[bool, typer.Option(help="a tiny model, for tiny towers")] = False,
 ) -> None:

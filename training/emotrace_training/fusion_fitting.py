@@ -48,9 +48,9 @@ class FusionRecipe:
     few actors that it has not heard.
     """
 
-    epochs: int = 5
-    batch: int = 128
-    rate: float = 1e-3
+    epochs: int = 4
+    batch: int = 256
+    rate: float = 2e-3
     decay: float = 1e-4
     smoothing: float = 0.05
     balance: float = 0.5
@@ -58,7 +58,7 @@ class FusionRecipe:
     alone: float = 0.2
     gap: float = 0.1
     scenes: tuple[tuple[tuple[Modality, ...], float], ...] = SCENES
-    teacher: Mapping[str, float] = field(default_factory=lambda: {A.value: 6.0})
+    teacher: Mapping[str, float] = field(default_factory=lambda: {A.value: 6.0, V.value: 6.0})
 
 
 def class_weights(labels: NDArray[np.int64], classes: int, exponent: float) -> FloatArray:

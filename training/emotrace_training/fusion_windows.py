@@ -6,6 +6,7 @@ the face, so that each looks to the fusion model as it will when somebody new sp
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,7 +31,7 @@ from emotrace_training.lexical_fitting import embed
 from emotrace_training.manifests import ClipSplit, read_manifest
 from emotrace_training.windows import EMPTY, HeardTurn, Stream, Windows, windows
 
-FACES = "faces.npz"
+FACES, HELD_OUT = "faces.npz", "oof.npz"
 Vectors = list[list[FloatArray | None]]  # of each turn of each dialogue
 
 
@@ -72,11 +73,11 @@ class Sources:
     def dialogue_windows(self, split: Split, number: int) -> Windows:
         """One draw of composed dialogues."""
         dialogues = read_composed(composed_file(self.composed, split, number))
-        words = self._out_of_fold(dialogues) if split == "train" else self._read(dialogues)
-        found = {
-            Modality.ACOUSTIC: self._heard(dialogues, split, number),
-            Modality.LEXICAL: words,
-        }
+        if split == "train":
+            voices, words = self._recalled(dialogues, number), self._out_of_fold(dialogues)
+        else:
+            voices, words = self._heard(dialogues, split, number), self._read(dialogues)
+        found = {Modality.ACOUSTIC: voices, Modality.LEXICAL: words}
         if self.faces is not None:
             found[Modality.FACIAL] = _seen(self.faces, dialogues)
         turns = [
@@ -92,8 +93,26 @@ class Sources:
         ]
         return windows_of(turns, self.modalities, _width(found))
 
+    def _recalled(self, dialogues: Sequence[ComposedDialogue], number: int) -> Vectors:
+        """The voices as each clip was heard after one of its speaker's random pasts: hearing all
+        training turns in their own dialogues takes ten times as long as fitting the model."""
+        with np.load(self.acoustic / HELD_OUT) as table:
+            files, vectors = table["file"].tolist(), table["vector"]
+        places: dict[str, list[int]] = {}
+        for place, name in enumerate(files):
+            places.setdefault(name, []).append(place)
+        draws = random.Random(number)
+        found = in_frame(torch.from_numpy(vectors)).numpy()
+        return [
+            [
+                None if turn.clip is None else found[draws.choice(places[turn.clip])]
+                for turn in d.turns
+            ]
+            for d in dialogues
+        ]
+
     def _heard(self, dialogues: Sequence[ComposedDialogue], split: Split, number: int) -> Vectors:
-        """The voices; read back where an earlier run has heard them."""
+        """The voices, heard in their dialogues; read back where an earlier run has heard them."""
         file = self.cache / f"heard-{split}-{number}.npz"
         if not file.is_file():
             count = sum(len(d.turns) for d in dialogues)
@@ -146,9 +165,9 @@ class Singles:
 
 
 def single_clips(acoustic: Path, labels: LabelSet, splits: Sequence[ClipSplit]) -> Singles:
-    """Clips by the tower that never heard their speaker, in each of the orders it was heard in."""
-    with np.load(acoustic / "oof.npz") as table:
-        chosen = np.flatnonzero(np.isin(table["split"], list(splits)))
+    """Clips by the tower that never heard their speaker, in one of the orders it was heard in."""
+    with np.load(acoustic / HELD_OUT) as table:
+        chosen = np.flatnonzero(np.isin(table["split"], list(splits)) & (table["draw"] == 0))
         corpora, emotions = table["corpus"][chosen], table["emotion"][chosen]
         vectors = in_frame(torch.from_numpy(table["vector"][chosen])).numpy()
     _, corpus = np.unique(corpora, return_inverse=True)
