@@ -153,6 +153,7 @@ def command(
             f"{made.name}: recalibrated on site", [measured_how(report)], report, compared, out
         )
     tell_unreadable(site)
+    typer.echo(measured_how(report))
     for scheme in report["left_as_it_was"]:
         typer.echo(f"{scheme}: too few labels, left as it was")
     typer.echo(f"{out}: emotrace-serve --bundle {out}; report: {folder / 'report.html'}")
