@@ -23,6 +23,7 @@ from emotrace_training import (
     export,
     extract,
     face,
+    fine_tune,
     fit,
     fusion,
     lexical,
@@ -31,6 +32,7 @@ from emotrace_training import (
     pretrain,
     recalibrate,
     recipe_list,
+    report,
     vectors,
 )
 
@@ -53,6 +55,7 @@ app.command("compare", rich_help_panel=RECIPES)(compare.command)
 
 SITE = "A bundle on your own site"
 app.command("calibrate", rich_help_panel=SITE)(recalibrate.command)
+app.command("fine-tune", rich_help_panel=SITE)(fine_tune.command)
 
 BEFORE = "What a recipe may need first"
 app.command("pretrain", rich_help_panel=BEFORE)(pretrain.command)
@@ -73,6 +76,7 @@ app.command("bundle", rich_help_panel=DEFAULT)(bundle_step.command)
 
 MEASURING = "Measuring a bundle, or the decoder"
 app.command("evaluate-clips", rich_help_panel=MEASURING)(evaluate_clips.command)
+app.command("report", rich_help_panel=MEASURING)(report.command)
 app.command("evaluate-dialogues", rich_help_panel=MEASURING)(evaluate_dialogues.command)
 app.command("evaluate-text", rich_help_panel=MEASURING)(evaluate_text.command)
 app.command("evaluate-robustness", rich_help_panel=MEASURING)(evaluate_robustness.command)

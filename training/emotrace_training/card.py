@@ -14,6 +14,7 @@ from emotrace_models.types import Modality
 from emotrace_training.card_data import Commercial, MadeOf, Part, Source
 
 FIGURES = "## Figures"
+DATA = "## Data and licences"
 NOT_EVALUATED = f"{FIGURES}\n\nNot evaluated."
 
 PARTS: dict[Modality, tuple[Part, str]] = {
@@ -65,7 +66,7 @@ def write_card(bundle: Bundle, made_of: MadeOf) -> str:
         f"{_views(bundle)}",
         "\n".join(limits),
         USE,
-        f"## Data and licences\n\n{_data_table(made_of, parts)}\n\n{made_of.notes}",
+        f"{DATA}\n\n{_data_table(made_of, parts)}\n\n{made_of.notes}",
         f"By part:\n\n{_part_table(made_of, parts)}",
         NOT_EVALUATED,
     ]
@@ -85,6 +86,11 @@ def with_section(card: str, heading: str, text: str) -> str:
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
     return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
+
+
+def section(card: str, heading: str) -> str:
+    """What stands under a heading (`## …`); empty where there is none."""
+    return card.partition(f"{heading}\n")[2].partition("\n## ")[0].strip()
 
 
 def _views(bundle: Bundle) -> str:

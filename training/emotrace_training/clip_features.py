@@ -7,7 +7,7 @@ encoded once; what the fusion model makes of them can then be asked for any set 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -49,8 +49,10 @@ def hear(
     root: Path,
     seed: int,
     words: bool = False,
+    note: Callable[[int, FloatArray], None] | None = None,
 ) -> HeardClips:
-    """The features of clips `wanted` of a table. words: also what the column `text` says.
+    """The features of clips `wanted` of a table. words: also what the column `text` says. note: is
+    given the number and the samples of each clip that is heard.
 
     Raises BundleError where the bundle needs what a clip does not have.
     """
@@ -69,6 +71,8 @@ def hear(
                 except ValueError as error:
                     unreadable[clip.place or clip.file] = f"{clip.file}: {error}"
                     continue
+                if note is not None and utterance.samples is not None:
+                    note(i, utterance.samples)
                 items.append((states.get(clip.speaker, predictor.start()), utterance))
             for encoded in _encoded(predictor, items):
                 found = encoded.features

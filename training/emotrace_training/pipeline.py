@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 from typing import Annotated
 
@@ -13,15 +12,13 @@ from emotrace_training import (
     bundle_step,
     calibrate,
     compose,
-    evaluate_clips,
     evaluate_dialogues,
     face,
     fusion,
     lexical,
     prepare,
+    report,
 )
-
-SPEECH = ("emodb", "ravdess_speech", "nemo")
 
 
 def command(
@@ -58,18 +55,14 @@ def command(
         calibrate.command(seed=seed)
         bundle_step.command(seed=seed, out=bundle)
     _say("8 of 8: figures on the test split")
-    clips = [runs / "evaluation" / "clips" / f"{corpus}.json" for corpus in SPEECH]
-    for corpus, report in zip(SPEECH, clips, strict=True):
-        report.parent.mkdir(parents=True, exist_ok=True)
-        with report.open("w", encoding="utf-8") as file, contextlib.redirect_stdout(file):
-            evaluate_clips.command(
-                labels=data / corpus / "labels.csv",
-                root=data / corpus,
-                bundle=str(bundles[0]),
-                as_json=True,
-            )
     evaluate_dialogues.command(bundle=[str(bundle) for bundle in bundles], seeds=seeds)
     bundle_step.command(out=out / "default")
+    report.command(
+        bundle=str(out / "default"),
+        data=data,
+        dialogues=runs / "evaluation" / "report.json",
+        update_card=True,
+    )
     _say(f"Done. Try it: emotrace-serve --bundle {out / 'default'}")
 
 
