@@ -28,11 +28,23 @@ RATE = 16_000
 LOUD = 0.1
 
 
+def voice(seconds: float) -> FloatArray:
+    """[sample] float32: a gliding pitch through two resonances that move, in about [-3, 3]."""
+    time = np.arange(int(seconds * RATE)) / RATE
+    pitch = 130 * 2 ** (0.3 * np.sin(5.7 * time))
+    phase = 2 * np.pi * np.cumsum(pitch) / RATE
+    low, high = 500 + 350 * np.sin(13 * time), 1_700 + 700 * np.sin(8 * time)
+    sound = np.zeros(len(time))
+    for k in range(1, 25):
+        near = 1 / (1 + ((k * pitch - low) / 120) ** 2)
+        far = 1 / (1 + ((k * pitch - high) / 200) ** 2)
+        sound += (near + 0.6 * far) * np.sin(k * phase)
+    return sound.astype(np.float32)
+
+
 def speech(seconds: float) -> bytes:
-    """What `EnergyBackend` takes for speech, as s16le."""
-    samples = np.full(int(seconds * RATE), LOUD * 32_767)
-    samples[::2] *= -1
-    return samples.astype("<i2").tobytes()
+    """What `EnergyBackend` takes for speech and the speech gate lets pass, as s16le."""
+    return (2 * LOUD * 32_767 * voice(seconds)).astype("<i2").tobytes()
 
 
 def silence(seconds: float) -> bytes:

@@ -1,14 +1,13 @@
-"""Transcribers: an utterance's sound -> its words, or None rather than words nobody said.
+"""Transcribers: an utterance's sound -> its words, and how sure they are.
 
 WhisperTranscriber runs faster-whisper from a local folder and never goes to the network. Whisper
-invents text where there is little speech ("Thanks for watching") and repeats itself; `Gates` refuse
-such text, and an utterance without text is an ordinary case for the models.
+invents text where there is little speech ("Thanks for watching") and repeats itself: transcripts
+carry its measures of that, by which transcript_gates refuses such text.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -40,26 +39,10 @@ class Transcriber(Protocol):
         """Whether `transcribe` takes this language (BCP 47); None: it is to be detected."""
 
     def transcribe(self, utterance: Utterance, language: str | None) -> Transcript | None:
-        """The words of an utterance; None if there are none that can be relied on.
+        """The words of an utterance, with what is known of how sure they are; None: no words.
 
         Raises LanguageUnsupported.
         """
-
-
-@dataclass(frozen=True, slots=True)
-class Gates:
-    """When text is refused. The thresholds are Whisper's own, but for `sure_log_probability`.
-
-    log_probability: refused if the mean log probability of a token is below.
-    no_speech: refused if the probability of no speech is above, unless the words are likely
-        (mean log probability above `sure_log_probability`).
-    compression: refused if the text compresses better than so many times: it repeats itself.
-    """
-
-    log_probability: float = -1.0
-    no_speech: float = 0.6
-    sure_log_probability: float = -0.5
-    compression: float = 2.4
 
 
 def token_limit(samples: int) -> int:
@@ -81,7 +64,6 @@ class WhisperTranscriber:
         threads: int = 1,
         device: str = "cpu",
         compute_type: str = "int8",
-        gates: Gates | None = None,
     ) -> None:
         _check_files(directory)
         # Imported here: it takes a second, and only a server that has weights needs it.
@@ -100,7 +82,6 @@ class WhisperTranscriber:
                 f"The Whisper weights in {directory.name} cannot be loaded: {error}. "
                 "Fetch them again: emotrace-serve models pull"
             ) from error
-        self._gates = gates or Gates()
         self._languages = frozenset(self._model.supported_languages)
 
     def supports(self, language: str | None) -> bool:
@@ -108,7 +89,7 @@ class WhisperTranscriber:
         return language is None or _primary(language) in self._languages
 
     def transcribe(self, utterance: Utterance, language: str | None) -> Transcript | None:
-        """The words of an utterance of at most 30 s, greedily decoded; None where gates refuse.
+        """The words of an utterance of at most 30 s, greedily decoded; None where there are none.
 
         Deterministic: no sampling, and no text of earlier utterances in the prompt, through which
         one invented sentence would breed the next. Raises LanguageUnsupported.
@@ -130,29 +111,30 @@ class WhisperTranscriber:
             # CTranslate2 halves the length, as the first Whisper did to leave room for a prompt:
             # decoding stops at `limit` or one or two tokens after.
             max_new_tokens=2 * limit,
-            # The library would retry or skip by these; here they decide afterwards, in `_accept`.
+            # The library would retry or skip by these; transcript_gates decides afterwards.
             compression_ratio_threshold=None,
             log_prob_threshold=None,
             no_speech_threshold=None,
         )
-        return self._accept(list(segments), str(info.language), limit)
+        return _transcript(list(segments), str(info.language), limit)
 
-    def _accept(self, segments: list[Any], language: str, limit: int) -> Transcript | None:
-        text = " ".join(" ".join(segment.text for segment in segments).split())
-        tokens = sum(len(segment.tokens) for segment in segments)
-        if not text or any(len(segment.tokens) >= limit for segment in segments):
-            return None
-        mean = sum(segment.avg_logprob * len(segment.tokens) for segment in segments) / tokens
-        silence = max(segment.no_speech_prob for segment in segments)
-        gates = self._gates
-        refused = (
-            mean < gates.log_probability
-            or (silence > gates.no_speech and mean < gates.sure_log_probability)
-            or max(segment.compression_ratio for segment in segments) > gates.compression
-        )
-        if refused:
-            return None
-        return Transcript(text, "server", language, confidence=min(1.0, math.exp(mean)))
+
+def _transcript(segments: list[Any], language: str, limit: int) -> Transcript | None:
+    text = " ".join(" ".join(segment.text for segment in segments).split())
+    tokens = sum(len(segment.tokens) for segment in segments)
+    if not text:
+        return None
+    mean = sum(segment.avg_logprob * len(segment.tokens) for segment in segments) / tokens
+    return Transcript(
+        text,
+        "server",
+        language,
+        confidence=min(1.0, math.exp(mean)),
+        log_probability=mean,
+        no_speech=max(segment.no_speech_prob for segment in segments),
+        compression=max(segment.compression_ratio for segment in segments),
+        capped=any(len(segment.tokens) >= limit for segment in segments),
+    )
 
 
 def _primary(language: str) -> str:

@@ -37,10 +37,20 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
+    """Words, and what their source knows of how sure they are; None where it does not say.
+
+    log_probability: mean of a token. no_speech: probability that nothing was said. compression:
+    how many times smaller the text becomes. capped: the source stopped at its limit of tokens.
+    """
+
     text: str
     source: Literal["client", "server"]
     language: str | None = None
     confidence: float | None = None
+    log_probability: float | None = None
+    no_speech: float | None = None
+    compression: float | None = None
+    capped: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,6 +72,8 @@ class Utterance:
     samples: [sample] float32 in [-1, 1] at 16 kHz, or None for a turn that has no audio.
     start_sample, end_sample: its place in the session, at 16 kHz.
     frames: pictures of the speaker meanwhile, in order of time.
+    voice: [frame] the voice detector's probabilities, of the frames of 32 ms that hold `samples`;
+        None where no detector listened.
     """
 
     index: int
@@ -71,6 +83,7 @@ class Utterance:
     samples: FloatArray | None
     transcript: Transcript | None = None
     frames: tuple[Frame, ...] = ()
+    voice: FloatArray | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

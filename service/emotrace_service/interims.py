@@ -1,7 +1,7 @@
 """Interim estimates: made beside the finals, one at a time, given up where they are in the way.
 
 An interim estimate is a prediction whose dialogue is dropped. None is sent after its utterance
-ended, and a final never waits for one.
+ended, nor while what was heard of it is no speech, and a final never waits for one.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable
 
 from emotrace_models.predictor import DialogueState
+from emotrace_models.speech_gate import appraise
 from emotrace_models.types import Utterance
 from emotrace_protocol.errors import WarningCode
 from emotrace_protocol.events import EmotionInterim
@@ -64,15 +65,21 @@ class Interims:
                 task.result()
 
     async def _run(self, dialogue: DialogueState, utterance: Utterance) -> None:
+        heard = await asyncio.to_thread(appraise, utterance)
+        if heard.rejection is not None:
+            self._metrics.interims.labels("withheld").inc()
+            return
         try:
-            predicted = await self._backend.predict(dialogue, utterance, interim=True)
+            predicted = await self._backend.predict(dialogue, heard.utterance, interim=True)
         except EngineError:
             await self._skip()
             return
         await self._notices.emit(
             EmotionInterim,
             **place_fields(utterance),
-            **self._reporter.estimate_fields(predicted.outcome.prediction),
+            **self._reporter.estimate_fields(
+                predicted.outcome.prediction, heard.utterance, heard.quality, heard.doubts
+            ),
         )
         self._metrics.interims.labels("sent").inc()
 

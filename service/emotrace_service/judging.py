@@ -1,4 +1,5 @@
-"""From an utterance that is over to its estimate: words, prediction, revisions of earlier turns.
+"""From an utterance that is over to its estimate: is it speech, which words, which emotion, and
+what does that change of earlier turns.
 
 Utterances are judged one after the other, in the order in which they end, because each changes the
 dialogue that the next is heard in.
@@ -6,14 +7,18 @@ dialogue that the next is heard in.
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from emotrace_models.predictor import DialogueState
+from emotrace_models.signal_quality import SignalQuality
+from emotrace_models.speech_gate import Appraisal, appraise
+from emotrace_models.transcript_gates import Gates
 from emotrace_models.types import Transcript, Utterance
 from emotrace_protocol import events
-from emotrace_protocol.errors import ErrorCode, WarningCode
+from emotrace_protocol.errors import DoubtCode, ErrorCode, WarningCode
 from emotrace_service.errors import EngineClosed, EngineError, UtteranceIncomplete, place
 from emotrace_service.inference import InferenceBackend, Predicted
 from emotrace_service.logs import Logger
@@ -25,6 +30,7 @@ from emotrace_service.segmenting import UtteranceReady
 from emotrace_service.texts import ClientTexts
 
 KEPT_TURNS = 256  # more than any decoder's horizon
+GATES = Gates()
 
 
 class Judge:
@@ -57,15 +63,32 @@ class Judge:
     async def judge_speech(self, item: UtteranceReady, arrival: float) -> None:
         """arrival: when the audio came that ended the utterance."""
         begun = self._clock()
-        transcript = await self._words(item.utterance)
-        transcription_s = self._clock() - begun
+        heard = await asyncio.to_thread(appraise, item.utterance)
+        appraised = self._clock()
+        self._metrics.stages.labels("appraisal").observe(appraised - begun)
+        if heard.rejection is not None:
+            await self._reject(heard)
+            return
+        words, unreliable = await self._words(heard)
+        transcription_s = self._clock() - appraised
         if self._plan.words:
             self._metrics.stages.labels("transcription").observe(transcription_s)
         await self.judge(
-            replace(item.utterance, transcript=transcript),
+            replace(heard.utterance, transcript=words),
             arrival,
+            quality=heard.quality,
+            doubts=(*heard.doubts, *((DoubtCode.TEXT_UNRELIABLE,) if unreliable else ())),
             endpointing_ms=to_ms(item.decided_sample - item.utterance.end_sample),
             transcription_s=transcription_s,
+        )
+
+    async def _reject(self, heard: Appraisal) -> None:
+        """No words, no estimate, and nothing of it is remembered: the dialogue stays what it is."""
+        self._texts.close(heard.utterance.index)
+        self._metrics.utterances.labels("rejected").inc()
+        self._metrics.rejections.labels(heard.rejection).inc()
+        await self._notices.emit(
+            events.SpeechRejected, **place_fields(heard.utterance), reason=heard.rejection
         )
 
     async def judge(
@@ -73,10 +96,15 @@ class Judge:
         utterance: Utterance,
         arrival: float,
         *,
+        quality: SignalQuality | None = None,
+        doubts: Sequence[str] = (),
         endpointing_ms: int = 0,
         transcription_s: float = 0.0,
     ) -> None:
-        """Estimate an utterance that has its words, if it is to have any."""
+        """Estimate an utterance that has its words, if it is to have any.
+
+        quality, doubts: what is known of its sound and words already.
+        """
         where = place_fields(utterance)
         words = utterance.transcript
         if words is not None:
@@ -105,10 +133,13 @@ class Judge:
         outcome = predicted.outcome
         self.dialogue = predicted.state
         self._remember(outcome.turn, utterance)
+        estimate = self._reporter.estimate_fields(outcome.prediction, utterance, quality, doubts)
+        for doubt in estimate["doubts"]:
+            self._metrics.doubts.labels(doubt).inc()
         await self._notices.emit(
             events.EmotionFinal,
             **where,
-            **self._reporter.estimate_fields(outcome.prediction),
+            **estimate,
             decoder=self._reporter.decoder_result(outcome.decision),
             explanation=self._reporter.explanation(outcome.prediction),
             timings=self._timings(predicted, arrival, endpointing_ms, transcription_s),
@@ -122,8 +153,12 @@ class Judge:
                 cause=utterance.index,
             )
 
-    async def _words(self, utterance: Utterance) -> Transcript | None:
-        """The utterance's words: the client's if they are there, else the server's."""
+    async def _words(self, heard: Appraisal) -> tuple[Transcript | None, bool]:
+        """The utterance's words, and whether there were some that cannot be relied on.
+
+        The client's if they are there, else the server's.
+        """
+        utterance = heard.utterance
         index = utterance.index
         words = self._texts.take(index)
         if words is None and self._plan.waits_for_words:
@@ -139,8 +174,13 @@ class Judge:
             words = self._texts.take(index) or heard
         self._texts.close(index)
         if words is None or not self._plan.words or not words.text.strip():
-            return None
-        return words
+            return None, False
+        quality = heard.quality
+        if quality is not None and GATES.refuse(
+            words, quality.seconds, heard.speech_s, quality.character.voiced_s
+        ):
+            return None, True
+        return replace(words, language=words.language or self._plan.language), False
 
     async def _transcribe(self, utterance: Utterance) -> Transcript | None:
         try:

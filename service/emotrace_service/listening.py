@@ -138,7 +138,7 @@ class Listener:
         if offered is Offered.LATE:
             await self._notices.warn(
                 WarningCode.TEXT_LATE,
-                f"The words for utterance {index} came after its estimate; they were ignored.",
+                f"The words for utterance {index} came after it was decided on; they were ignored.",
                 "utterance",
             )
 

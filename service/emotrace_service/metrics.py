@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from emotrace_models.speech_gate import Rejection
 from emotrace_models.types import Modality
-from emotrace_protocol.errors import ErrorCode
+from emotrace_protocol.errors import DoubtCode, ErrorCode
 
-STAGES = ("queue", "detection", "transcription", "encoding", "fusion", "decoding", "lag")
+STAGES = (
+    "queue", "detection", "appraisal", "transcription", "encoding", "fusion", "decoding", "lag",
+)  # fmt: skip
 ENDS = ("client", "idle", "error", "going_away", "vanished")
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _SIZES = (1, 2, 4, 8, 16, 32)
@@ -24,6 +29,13 @@ class Metrics:
         )
         self.utterances = Counter(
             "emotrace_utterances", "Utterances by result", ["result"], registry=self.registry
+        )
+        self.rejections = Counter(
+            "emotrace_rejections", "Utterances that were no speech", ["reason"],
+            registry=self.registry,
+        )  # fmt: skip
+        self.doubts = Counter(
+            "emotrace_doubts", "Doubts about final estimates", ["code"], registry=self.registry
         )
         self.interims = Counter(
             "emotrace_interims", "Interim estimates by result", ["result"], registry=self.registry
@@ -54,9 +66,13 @@ class Metrics:
         )  # fmt: skip
         for reason in ENDS:
             self.session_ends.labels(reason)
-        for result in ("final", "failed"):
+        for result in ("final", "failed", "rejected"):
             self.utterances.labels(result)
-        for result in ("sent", "skipped"):
+        for rejection in get_args(Rejection):
+            self.rejections.labels(rejection)
+        for doubt in DoubtCode:
+            self.doubts.labels(doubt.value)
+        for result in ("sent", "skipped", "withheld"):
             self.interims.labels(result)
         for stage in STAGES:
             self.stages.labels(stage)

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from emotrace_models.abstention import abstains
 from emotrace_models.affect import read_affect
 from emotrace_models.decoding import Decision, Revision
-from emotrace_models.types import SAMPLE_RATE, Explanation, Prediction, Utterance
+from emotrace_models.signal_quality import SignalQuality
+from emotrace_models.types import SAMPLE_RATE, Explanation, Modality, Prediction, Utterance
 from emotrace_protocol import events
+from emotrace_protocol.errors import DoubtCode
 
 
 def to_ms(samples: int) -> int:
@@ -26,20 +29,31 @@ def place_fields(utterance: Utterance) -> dict[str, Any]:
 
 
 class Reporter:
-    """Knows the label set's names."""
+    """Knows the label set's names, and under which confidence the bundle abstains."""
 
-    def __init__(self, labels: tuple[str, ...]) -> None:
+    def __init__(self, labels: tuple[str, ...], abstain_below: float) -> None:
         self._labels = labels
+        self._abstain_below = abstain_below
 
-    def estimate_fields(self, prediction: Prediction) -> dict[str, Any]:
-        """Of an estimate without the decoder, interim or final."""
+    def estimate_fields(
+        self,
+        prediction: Prediction,
+        utterance: Utterance,
+        quality: SignalQuality | None,
+        doubts: Sequence[str],
+    ) -> dict[str, Any]:
+        """Of an estimate without the decoder, interim or final. doubts: those known before it."""
+        doubts = (*doubts, *_unused(utterance, prediction))
+        abstained = abstains(prediction.confidence, self._abstain_below, doubts)
         posterior = self._named(prediction.posterior)
         affect = read_affect(posterior)
         return {
             "label": self._labels[int(prediction.posterior.argmax())],
             "posterior": posterior,
             "confidence": prediction.confidence,
-            "abstained": prediction.abstained,
+            "abstained": abstained,
+            "doubts": (*((DoubtCode.LOW_CONFIDENCE,) if abstained else ()), *doubts),
+            "quality": None if quality is None else _quality(quality),
             "affect": None
             if affect is None
             else events.Affect(valence=affect.valence, arousal=affect.arousal),
@@ -94,3 +108,24 @@ class Reporter:
     def _named(self, values: Sequence[Any] | Any) -> dict[str, float]:
         """[class] -> numbers by label."""
         return {label: float(value) for label, value in zip(self._labels, values, strict=True)}
+
+
+def _unused(utterance: Utterance, prediction: Prediction) -> tuple[DoubtCode, ...]:
+    """What there was of an utterance that its encoders could make nothing of."""
+    doubts = []
+    words = utterance.transcript
+    if words is not None and Modality.LEXICAL in prediction.missing:
+        said = any(letter.isalpha() for letter in words.text)
+        doubts.append(DoubtCode.LANGUAGE if said else DoubtCode.TEXT_UNRELIABLE)
+    if utterance.frames and Modality.FACIAL in prediction.missing:
+        doubts.append(DoubtCode.FACE_UNUSABLE)
+    return tuple(doubts)
+
+
+def _quality(quality: SignalQuality) -> events.Quality:
+    return events.Quality(
+        snr_db=None if quality.snr_db is None else round(quality.snr_db, 1),
+        bandwidth_hz=quality.bandwidth_hz,
+        clipped=quality.clipped,
+        level_db=round(quality.level_db, 1),
+    )

@@ -60,14 +60,14 @@ Item: TypeAlias = SpeechStarted | InterimDue | UtteranceReady
 
 
 class _Sound:
-    """The last samples of one channel, [first, position)."""
+    """The last samples of one channel, [first, position), and how likely each frame is speech."""
 
     def __init__(self) -> None:
-        self._frames: deque[FloatArray] = deque()
+        self._frames: deque[tuple[FloatArray, float]] = deque()
         self._first = 0
 
-    def push(self, frame: FloatArray) -> None:
-        self._frames.append(frame)
+    def push(self, frame: FloatArray, probability: float) -> None:
+        self._frames.append((frame, probability))
 
     def forget(self, before: int) -> None:
         """Drop the frames that lie wholly before this sample."""
@@ -75,15 +75,15 @@ class _Sound:
             self._frames.popleft()
             self._first += FRAME_SAMPLES
 
-    def cut(self, start: int, end: int) -> FloatArray:
-        """A copy of the samples [start, end)."""
+    def cut(self, start: int, end: int) -> tuple[FloatArray, FloatArray]:
+        """A copy of the samples [start, end), and the probabilities of the frames they lie in."""
         first = (start - self._first) // FRAME_SAMPLES
         last = -((self._first - end) // FRAME_SAMPLES)
-        frames = [self._frames[frame] for frame in range(first, last)]
+        frames, probabilities = zip(*(self._frames[i] for i in range(first, last)), strict=True)
         offset = start - self._first - first * FRAME_SAMPLES
         samples: FloatArray = np.concatenate(frames)[offset : offset + end - start].copy()
         samples.setflags(write=False)
-        return samples
+        return samples, np.array(probabilities, dtype=np.float32)
 
     def __len__(self) -> int:
         return len(self._frames) * FRAME_SAMPLES
@@ -165,7 +165,7 @@ class Segmenter:
         for channel, samples, probability in zip(
             self._channels, block.samples, probabilities, strict=True
         ):
-            channel.sound.push(samples)
+            channel.sound.push(samples, float(probability))
             channel.state, boundaries = self._endpointer.advance(channel.state, float(probability))
             items += self._apply(channel, boundaries)
             items += self._interims(channel)
@@ -215,10 +215,12 @@ class Segmenter:
         return [InterimDue(self._utterance(channel, channel.open, reached))]
 
     def _utterance(self, channel: _Channel, opened: SpeechStarted, end_sample: int) -> Utterance:
+        samples, voice = channel.sound.cut(opened.start_sample, end_sample)
         return Utterance(
             index=opened.index,
             speaker=opened.speaker,
             start_sample=opened.start_sample,
             end_sample=end_sample,
-            samples=channel.sound.cut(opened.start_sample, end_sample),
+            samples=samples,
+            voice=voice,
         )

@@ -1,6 +1,6 @@
 """From bytes and words to events: the one path that live sessions and files both take.
 
-bytes -> Framer -> VoiceDetector -> Segmenter -> Judge (words, Predictor) -> events
+bytes -> Framer -> VoiceDetector -> Segmenter -> Judge (speech?, words, Predictor) -> events
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from emotrace_protocol import events
 from emotrace_protocol.errors import ErrorCode, ProtocolError, WarningCode
 from emotrace_protocol.messages import Image, UtteranceText
 from emotrace_service.audio import AudioNonfinite, AudioRejected, Block, Framer
+from emotrace_service.centring import Centring
 from emotrace_service.inference import InferenceBackend
 from emotrace_service.interims import Interims
 from emotrace_service.judging import Judge
@@ -51,7 +52,7 @@ class Understanding:
         behind: Callable[[], bool],
     ) -> None:
         self.notices = notices
-        reporter = Reporter(plan.bundle.labels.names)
+        reporter = Reporter(plan.bundle.labels.names, plan.bundle.calibration.abstain_below)
         self.judge = Judge(
             plan, backend, reporter, texts, notices, metrics=metrics, log=log, clock=clock
         )
@@ -62,6 +63,7 @@ class Understanding:
         self._metrics = metrics
         self._clock = clock
         self._framer = Framer(plan.audio)
+        self._centring = Centring(plan.audio.channels)
         self._segmenter = Segmenter(
             plan.speakers, plan.endpointing, interim_samples=SAMPLE_RATE if plan.interim else None
         )
@@ -198,7 +200,8 @@ class Understanding:
         for first in range(0, len(blocks), BLOCKS_A_RUN):
             run = blocks[first : first + BLOCKS_A_RUN]
             begun = self._clock()
-            detected = await self._backend.detect([block.samples for block in run], self._voices)
+            heard = [self._centring.push(block.samples) for block in run]
+            detected = await self._backend.detect(heard, self._voices)
             self._metrics.stages.labels("detection").observe(self._clock() - begun)
             self._voices = detected.states
             for block, row in zip(run, detected.probabilities, strict=True):

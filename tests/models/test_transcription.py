@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +17,9 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import GenerationConfig, WhisperConfig, WhisperForConditionalGeneration
 
+from emotrace_models.transcript_gates import Gates
 from emotrace_models.transcription import (
     MAX_TOKENS,
-    Gates,
     LanguageUnsupported,
     Transcriber,
     TranscriberUnavailable,
@@ -30,7 +29,6 @@ from emotrace_models.transcription import (
 from emotrace_models.types import SAMPLE_RATE, Utterance
 
 END_OF_TEXT = 50_257
-OPEN_GATES = Gates(log_probability=-np.inf, no_speech=1.0, compression=np.inf)
 
 
 def _tokenizer() -> tuple[Tokenizer, dict[str, int]]:
@@ -106,8 +104,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def open_whisper(folder: Path) -> WhisperTranscriber:
-    return WhisperTranscriber(folder, gates=OPEN_GATES)
+def whisper(folder: Path) -> WhisperTranscriber:
+    return WhisperTranscriber(folder)
+
+
+@pytest.fixture(scope="module")
+def endless(tmp_path_factory: pytest.TempPathFactory) -> WhisperTranscriber:
+    folder = tmp_path_factory.mktemp("endless")
+    return WhisperTranscriber(_write_whisper(folder, end_after=None))
 
 
 def _utterance(seconds: float) -> Utterance:
@@ -117,9 +121,9 @@ def _utterance(seconds: float) -> Utterance:
 
 @pytest.mark.parametrize(("language", "expected"), [("en", "en"), ("de-AT", "de"), ("PL", "pl")])
 def test_text_comes_with_its_language_and_confidence(
-    open_whisper: WhisperTranscriber, language: str, expected: str
+    whisper: WhisperTranscriber, language: str, expected: str
 ) -> None:
-    transcript = open_whisper.transcribe(_utterance(1.0), language)
+    transcript = whisper.transcribe(_utterance(1.0), language)
     assert transcript is not None
     assert transcript.text == transcript.text.strip() != ""
     assert (transcript.source, transcript.language) == ("server", expected)
@@ -127,53 +131,49 @@ def test_text_comes_with_its_language_and_confidence(
     assert 0 < transcript.confidence < 0.01  # random weights are sure of nothing
 
 
-def test_language_is_detected_when_none_is_named(open_whisper: WhisperTranscriber) -> None:
-    transcript = open_whisper.transcribe(_utterance(1.0), None)
+def test_language_is_detected_when_none_is_named(whisper: WhisperTranscriber) -> None:
+    transcript = whisper.transcribe(_utterance(1.0), None)
     assert transcript is not None
-    assert open_whisper.supports(transcript.language)
+    assert whisper.supports(transcript.language)
 
 
-def test_it_is_deterministic(open_whisper: WhisperTranscriber) -> None:
+def test_it_is_deterministic(whisper: WhisperTranscriber) -> None:
     utterance = _utterance(1.5)
-    assert open_whisper.transcribe(utterance, "en") == open_whisper.transcribe(utterance, "en")
+    assert whisper.transcribe(utterance, "en") == whisper.transcribe(utterance, "en")
 
 
-def test_an_unknown_language_is_an_error_not_a_guess(open_whisper: WhisperTranscriber) -> None:
-    assert not open_whisper.supports("tlh")
+def test_an_unknown_language_is_an_error_not_a_guess(whisper: WhisperTranscriber) -> None:
+    assert not whisper.supports("tlh")
     with pytest.raises(LanguageUnsupported, match="tlh"):
-        open_whisper.transcribe(_utterance(1.0), "tlh")
+        whisper.transcribe(_utterance(1.0), "tlh")
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.05])
-def test_too_short_to_hold_a_word(open_whisper: WhisperTranscriber, seconds: float) -> None:
-    assert open_whisper.transcribe(_utterance(seconds), "en") is None
+def test_too_short_to_hold_a_word(whisper: WhisperTranscriber, seconds: float) -> None:
+    assert whisper.transcribe(_utterance(seconds), "en") is None
 
 
-def test_a_turn_without_audio_has_no_words(open_whisper: WhisperTranscriber) -> None:
-    assert open_whisper.transcribe(Utterance(0, "A", 0, 0, None), "en") is None
+def test_a_turn_without_audio_has_no_words(whisper: WhisperTranscriber) -> None:
+    assert whisper.transcribe(Utterance(0, "A", 0, 0, None), "en") is None
 
 
-def test_the_default_gates_refuse_a_model_that_guesses(folder: Path) -> None:
-    assert WhisperTranscriber(folder).transcribe(_utterance(1.0), "en") is None
+def test_a_model_that_guesses_says_so_and_is_refused(whisper: WhisperTranscriber) -> None:
+    words = whisper.transcribe(_utterance(1.0), "en")
+    assert words is not None
+    assert words.log_probability is not None
+    assert words.log_probability < -1.0
+    assert words.no_speech is not None
+    assert 0.0 <= words.no_speech <= 1.0
+    assert words.compression is not None
+    assert not words.capped
+    assert Gates().refuse(words, seconds=1.0, speech_s=1.0, voiced_s=1.0)
 
 
-@pytest.mark.parametrize(
-    "gate",
-    [
-        {"log_probability": -1.0},
-        {"no_speech": 0.0, "sure_log_probability": 0.0},
-        {"compression": 0.1},
-    ],
-)
-def test_each_gate_refuses_alone(folder: Path, gate: dict[str, float]) -> None:
-    whisper = WhisperTranscriber(folder, gates=replace(OPEN_GATES, **gate))
-    assert whisper.transcribe(_utterance(1.0), "en") is None
-
-
-def test_an_endless_text_is_refused_whatever_the_gates(tmp_path: Path) -> None:
-    endless = WhisperTranscriber(_write_whisper(tmp_path, end_after=None), gates=OPEN_GATES)
-    assert endless.transcribe(_utterance(0.5), "en") is None
-    assert endless.transcribe(_utterance(29.0), "en") is None
+@pytest.mark.parametrize("seconds", [0.5, 29.0])
+def test_an_endless_text_says_that_it_was_cut(endless: WhisperTranscriber, seconds: float) -> None:
+    words = endless.transcribe(_utterance(seconds), "en")
+    assert words is not None
+    assert words.capped
 
 
 @given(st.integers(0, 30 * SAMPLE_RATE), st.integers(0, 30 * SAMPLE_RATE))
@@ -212,9 +212,9 @@ def test_loading_and_running_never_touch_the_network(
         raise AssertionError("a connection was opened")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
-    assert WhisperTranscriber(folder, gates=OPEN_GATES).transcribe(_utterance(1.0), "en")
+    assert WhisperTranscriber(folder).transcribe(_utterance(1.0), "en")
 
 
-def test_it_fits_the_protocol(open_whisper: WhisperTranscriber) -> None:
-    transcriber: Transcriber = open_whisper
+def test_it_fits_the_protocol(whisper: WhisperTranscriber) -> None:
+    transcriber: Transcriber = whisper
     assert transcriber.supports(None)

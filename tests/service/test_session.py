@@ -49,6 +49,7 @@ async def test_one_turn_from_start_to_end(stage: Stage) -> None:
         "utterances": 1,
         "finals": 1,
         "revisions": 0,
+        "rejected": 0,
         "failed": 0,
         "events": 5,
     }
