@@ -111,7 +111,8 @@ def fit(
         fused=True,
     )
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, recipe.rate, steps, pct_start=0.1)
-    mean = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.memory))
+    keeping = get_ema_multi_avg_fn(recipe.memory)  # type: ignore[no-untyped-call]
+    mean = AveragedModel(model, multi_avg_fn=keeping)
     step = 0
     for _ in range(recipe.epochs):
         for batch in sampler.epoch():

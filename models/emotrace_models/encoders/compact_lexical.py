@@ -195,6 +195,8 @@ class LinearPart(nn.Module):
     Divided by the root of the number of subwords, so that long texts do not shout.
     """
 
+    frame: Tensor  # [emotion, width]
+
     def __init__(self, config: CompactLexicalConfig) -> None:
         super().__init__()
         frame = class_prototypes(config.width)
