@@ -15,7 +15,14 @@ from emotrace_models.encoders.compact_acoustic import (
     CompactAcousticConfig,
     collate,
 )
-from emotrace_models.encoders.running_statistics import RunningStatistics
+from emotrace_models.encoders.running_statistics import (
+    MARGIN,
+    RANGE,
+    RunningStatistics,
+    active_range,
+    without_silence,
+)
+from emotrace_models.encoders.spectral import COLUMNS, ENERGY
 from emotrace_models.types import FloatArray, Transcript, Utterance
 
 SMALL = CompactAcousticConfig(width=16, members=2, channels=(4, 6, 8, 8), contour=4, pooled=12)
@@ -144,3 +151,33 @@ def test_the_full_size_is_small_and_quick() -> None:
         model.encode([item])
         times.append(time.perf_counter() - began)
     assert min(times) < 0.25  # a guard against a slip of an order of magnitude, on any machine
+
+
+def test_silence_round_the_speech_changes_nothing(encoder: CompactAcoustic) -> None:
+    rng = np.random.default_rng(4)
+    speech = rng.standard_normal(16_000).astype(np.float32) * 0.1
+    quiet = (rng.standard_normal(8_000) * 1e-5).astype(np.float32)
+    said = np.concatenate([quiet[:4_800], speech, quiet[4_800:]])
+    long = np.concatenate([np.zeros(160 * 90, np.float32), said, np.zeros(160 * 200, np.float32)])
+    (one, state), (other, after) = encoder.encode(
+        [(encoder.start(), utterance(said)), (encoder.start(), utterance(long))]
+    )
+    assert one is not None
+    assert other is not None
+    np.testing.assert_allclose(one, other, atol=1e-5)
+    np.testing.assert_allclose(state.moments, after.moments, rtol=1e-5)
+    bands, _, _ = encoder.observe(encoder.start(), long)
+    assert bands.shape[-1] < 100 + 2 * MARGIN + 4
+
+
+def test_what_counts_as_speech() -> None:
+    frames = torch.zeros(60, COLUMNS)
+    frames[:, ENERGY] = -20.0
+    frames[30:35, ENERGY] = 0.0
+    frames[40, ENERGY] = -RANGE + 0.1
+    frames[50, ENERGY] = -RANGE - 0.1
+    assert active_range(frames) == (30, 40)
+    assert torch.equal(without_silence(frames), frames[30 - MARGIN : 41 + MARGIN])
+    frames[0, ENERGY] = 0.0
+    assert len(without_silence(frames)) == 41 + MARGIN
+    assert active_range(torch.zeros(5, COLUMNS)) == (0, 4), "silence counts as a whole"

@@ -38,9 +38,10 @@ SMOKE_RECIPE = AcousticRecipe(epochs=2, steps=2, batch=8)
 def command(
     manifest: Annotated[Path, typer.Option(help="from `prepare`")] = Path("runs/manifest.jsonl"),
     out: Annotated[Path, typer.Option(help="working folder")] = Path("runs/acoustic"),
-    frames: Annotated[Path, typer.Option(help="where analysed clips are kept")] = Path(
-        "runs/acoustic-frames"
-    ),
+    frames: Annotated[
+        Path | None,
+        typer.Option(help="where analysed clips are kept; default: acoustic-frames beside `out`"),
+    ] = None,
     seed: int = 0,
     epochs: Annotated[int | None, typer.Option(help="default: the recipe's")] = None,
     members: Annotated[int, typer.Option(min=1, help="towers of the encoder")] = 3,
@@ -64,6 +65,7 @@ def command(
 ) -> None:
     """Train the acoustic towers and write the encoder, and vectors of held-out and test clips."""
     torch.set_num_threads(threads)
+    frames = frames or out.parent / "acoustic-frames"
     config, recipe = _settings(
         replace(SMOKE if smoke else CompactAcousticConfig(), members=members),
         SMOKE_RECIPE if smoke else AcousticRecipe(),
@@ -104,7 +106,9 @@ def command(
     except (ManifestError, Interrupted) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from error
-    (out / "report.json").write_text(json.dumps(report, indent=2) + "\n")
+    path = out / "report.json"  # an earlier run may have written the other half
+    report = (json.loads(path.read_text()) if path.exists() else {}) | report
+    path.write_text(json.dumps(report, indent=2) + "\n")
     typer.echo(json.dumps(report, indent=2))
 
 

@@ -22,8 +22,8 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from emotrace_models.encoders.running_statistics import KEPT, RANGE, moments
-from emotrace_models.encoders.spectral import COLUMNS, ENERGY, analyse
+from emotrace_models.encoders.running_statistics import KEPT, MARGIN, active_range, moments
+from emotrace_models.encoders.spectral import COLUMNS, analyse
 from emotrace_models.types import FloatArray
 from emotrace_training.augmentation import CLEAN, apply, draw_condition
 from emotrace_training.manifests import Record, as_json, read_sound
@@ -54,6 +54,11 @@ class Bank:
         """The frames [frame, COLUMNS] of one clip."""
         start, rows = self.starts[clip, variant]
         return self.frames[clip // PART][start : start + rows]
+
+    def spoken(self, clip: int, variant: int) -> NDArray[np.float16]:
+        """The frames that the encoder hears: what `without_silence` leaves."""
+        first, last = self.active[clip, variant]
+        return self.clip(clip, variant)[max(0, int(first) - MARGIN) : int(last) + 1 + MARGIN]
 
 
 def build_bank(
@@ -110,11 +115,9 @@ def _make_part(job: tuple[Path, list[Record], list[int], int, int, int]) -> None
                 babble = _babble(clips, folds, part + index, rng)
             frames = analyse(torch.from_numpy(apply(condition, samples, babble, rng)))
             everything = torch.ones(len(frames), dtype=torch.bool)
-            loud = frames[:, ENERGY] > frames[:, ENERGY].max() - RANGE
-            heard = loud.nonzero()[:, 0]
             starts[index, variant] = used, len(frames)
             sums[index, variant] = moments(frames, everything).numpy()
-            active[index, variant] = int(heard[0]), int(heard[-1])
+            active[index, variant] = active_range(frames)
             rows.append(frames.numpy().astype(np.float16))
             used += len(frames)
     np.save(place / f"{part}.npy", np.concatenate(rows).reshape(-1, COLUMNS))

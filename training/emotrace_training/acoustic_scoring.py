@@ -64,7 +64,7 @@ def embed(
     for at in range(0, len(waiting), 32):
         inputs = []
         for index, earlier in waiting[at : at + 32]:
-            frames = torch.from_numpy(bank.clip(index, variant).astype(np.float32))
+            frames = torch.from_numpy(bank.spoken(index, variant).astype(np.float32))
             mask = torch.ones(len(frames), dtype=torch.bool)
             own = torch.from_numpy(bank.moments[index, variant])
             past = torch.from_numpy(earlier.astype(np.float32))

@@ -54,7 +54,7 @@ class Study:
         """The working folder; what an earlier run left there goes unless it is to be resumed."""
         self.out.mkdir(parents=True, exist_ok=True)
         if not resume:
-            for pattern in ("fold-*", "tower-*"):
+            for pattern in ("fold-*", "tower-*", "report.json"):
                 for file in self.out.glob(pattern):
                     file.unlink()
 

@@ -76,7 +76,7 @@ class Listener:
         return jobs
 
     def _input(self, job: _Job) -> tuple[Tensor, Tensor]:
-        frames = torch.from_numpy(self.bank.clip(job.clip, 0).astype(np.float32))
+        frames = torch.from_numpy(self.bank.spoken(job.clip, 0).astype(np.float32))
         mask = torch.ones(len(frames), dtype=torch.bool)
         own = torch.from_numpy(self.bank.moments[job.clip, 0])
         earlier = torch.from_numpy(job.earlier.astype(np.float32))

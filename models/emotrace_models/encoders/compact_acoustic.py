@@ -19,7 +19,13 @@ from torch.nn import functional as F
 from emotrace_models.encoders.acoustic_tower import AcousticTower, TowerConfig
 from emotrace_models.encoders.base import Encoder, SpeakerState
 from emotrace_models.encoders.prototypes import in_frame
-from emotrace_models.encoders.running_statistics import KEPT, RunningStatistics, moments, views
+from emotrace_models.encoders.running_statistics import (
+    KEPT,
+    RunningStatistics,
+    moments,
+    views,
+    without_silence,
+)
 from emotrace_models.encoders.spectral import analyse
 from emotrace_models.registry import register
 from emotrace_models.types import FloatArray, Modality, Utterance
@@ -106,7 +112,7 @@ class CompactAcoustic(Encoder):
         self, state: RunningStatistics, samples: FloatArray
     ) -> tuple[Tensor, Tensor, RunningStatistics]:
         """One utterance's bands [2, BANDS, frame], contours [CONTOURS, frame], and next state."""
-        frames = analyse(torch.tensor(samples, dtype=torch.float32))
+        frames = without_silence(analyse(torch.tensor(samples, dtype=torch.float32)))
         mask = torch.ones(len(frames), dtype=torch.bool)
         own = moments(frames, mask)
         earlier = torch.tensor(state.moments, dtype=torch.float32)

@@ -20,6 +20,7 @@ from emotrace_models.encoders.spectral import BANDS, ENERGY, PITCH, VOICED, VOIC
 KEPT = BANDS + 2  # columns with statistics: bands, energy, pitch
 RANGE = 35 / 10 * 2.302585  # 35 dB as a difference of natural-log powers
 LIMIT = 4.0  # deviations at which normalised values are cut
+MARGIN = 10  # frames kept round the part that counts: silence beyond them was not trained on
 CONTOURS = 4  # energy, pitch, voicing, voiced
 
 
@@ -37,6 +38,19 @@ class RunningStatistics:
         """The statistics after an utterance; old frames fade once there are more than `memory`."""
         total = self.moments + moments
         return RunningStatistics(_frozen(total * min(1.0, memory / max(1.0, total[0, 0]))))
+
+
+def active_range(frames: Tensor) -> tuple[int, int]:
+    """The first and the last of frames [frame, COLUMNS], at least one, that count."""
+    energy = frames[:, ENERGY]
+    heard = (energy > energy.max() - RANGE).nonzero()[:, 0]
+    return int(heard[0]), int(heard[-1])
+
+
+def without_silence(frames: Tensor) -> Tensor:
+    """frames [frame, COLUMNS] up to MARGIN before the first and after the last that counts."""
+    first, last = active_range(frames)
+    return frames[max(0, first - MARGIN) : last + 1 + MARGIN]
 
 
 def moments(frames: Tensor, mask: Tensor) -> Tensor:
