@@ -326,5 +326,7 @@ def test_a_model_without_faces_and_with_four_classes(runs, invoke, tmp_path) -> 
     )  # fmt: skip
     bundle = Bundle.load(tmp_path / "b")
     assert (bundle.schemes, bundle.fusion.modalities) == (("common4",), (A, L))
+    assert bundle.licence == "Apache-2.0"
+    assert "Usable commercially" in bundle.card
     dialogues = read_composed(composed_file(composed, "dev", 0))
     assert not any(turn_.face for dialogue in dialogues for turn_ in dialogue.turns)
