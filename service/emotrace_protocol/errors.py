@@ -153,7 +153,7 @@ WARNING_MEANINGS: dict[WarningCode, str] = {
     WarningCode.FIELD_UNKNOWN: "The field in `param` is not known to this version; it was ignored.",
     WarningCode.AUDIO_MISALIGNED: "The audio ended inside a sample; the odd bytes were dropped.",
     WarningCode.MODALITY_MISSING: "The session runs without a modality that the bundle can use.",
-    WarningCode.TEXT_LATE: "The text came after the utterance's estimate or rejection; it was not used.",
+    WarningCode.TEXT_LATE: "The text came after the estimate or the rejection; it was not used.",
     WarningCode.TEXT_TIMEOUT: "The client's text did not come; the estimate rests on the rest.",
     WarningCode.INTERIM_SKIPPED: "The server is busy; an interim estimate was left out.",
     WarningCode.BACKPRESSURE: "Audio comes faster than the server takes it; send it more slowly.",
