@@ -114,7 +114,7 @@ def command(
             "seed": number,
             "recipe": asdict(recipe),
             "dev_score_by_epoch": history,
-            "dev": ablation(model, scheme, joined(dev)),
+            "dev": ablation(model, scheme, dev[0]),
             "alone": {
                 name: scores(model, part, label_views(scheme), None)
                 for name, part in watched.items()

@@ -97,12 +97,11 @@ class Sources:
         """The voices as each clip was heard after one of its speaker's random pasts: hearing all
         training turns in their own dialogues takes ten times as long as fitting the model."""
         with np.load(self.acoustic / HELD_OUT) as table:
-            files, vectors = table["file"].tolist(), table["vector"]
+            files, found = table["file"].tolist(), framed(table["vector"])
         places: dict[str, list[int]] = {}
         for place, name in enumerate(files):
             places.setdefault(name, []).append(place)
         draws = random.Random(number)
-        found = in_frame(torch.from_numpy(vectors)).numpy()
         return [
             [
                 None if turn.clip is None else found[draws.choice(places[turn.clip])]
@@ -122,13 +121,13 @@ class Sources:
             self.cache.mkdir(parents=True, exist_ok=True)
             np.savez(file, vectors=np.stack(vectors))
         with np.load(file) as table:
-            kept = iter(table["vectors"])
+            kept = iter(framed(table["vectors"]))
         return [[None if turn.clip is None else next(kept) for turn in d.turns] for d in dialogues]
 
     def _out_of_fold(self, dialogues: Sequence[ComposedDialogue]) -> Vectors:
         with np.load(self.lexical / VECTORS) as table:
             keys = zip(table["dialogue"].tolist(), table["line"].tolist(), strict=True)
-            known = dict(zip(keys, table["vectors"], strict=True))
+            known = dict(zip(keys, framed(table["vectors"]), strict=True))
         return [
             [known[d.id, i] if turn.text.strip() else None for i, turn in enumerate(d.turns)]
             for d in dialogues
@@ -169,7 +168,7 @@ def single_clips(acoustic: Path, labels: LabelSet, splits: Sequence[ClipSplit]) 
     with np.load(acoustic / HELD_OUT) as table:
         chosen = np.flatnonzero(np.isin(table["split"], list(splits)) & (table["draw"] == 0))
         corpora, emotions = table["corpus"][chosen], table["emotion"][chosen]
-        vectors = in_frame(torch.from_numpy(table["vector"][chosen])).numpy()
+        vectors = framed(table["vector"][chosen])
     _, corpus = np.unique(corpora, return_inverse=True)
     found = np.array([class_of(str(emotion), labels) for emotion in emotions], dtype=np.int64)
     return Singles(Modality.ACOUSTIC, vectors, found, corpus)
@@ -179,9 +178,15 @@ def single_faces(file: Path, labels: LabelSet, side: ClipSplit) -> Singles:
     """The face step's pictures of one side, none of which the network was taught."""
     with np.load(file) as table:
         chosen = table["side"] == side
-        emotions, vectors = table["emotion"][chosen], table["vector"][chosen]
+        emotions, vectors = table["emotion"][chosen], framed(table["vector"][chosen])
     found = np.array([class_of(str(emotion), labels) for emotion in emotions], dtype=np.int64)
     return Singles(Modality.FACIAL, vectors, found, np.zeros(len(found), dtype=np.int64))
+
+
+def framed(vectors: FloatArray) -> FloatArray:
+    """Vectors [row, width] that a step has kept, as encoders give them."""
+    found: FloatArray = in_frame(torch.from_numpy(vectors)).numpy()
+    return found
 
 
 def class_of(label: str, labels: LabelSet) -> int:
@@ -200,7 +205,7 @@ def windows_of(
 def face_vectors(file: Path) -> dict[str, FloatArray]:
     """Vectors of the face step's pictures by id."""
     with np.load(file) as table:
-        return dict(zip(table["id"].tolist(), table["vector"], strict=True))
+        return dict(zip(table["id"].tolist(), framed(table["vector"]), strict=True))
 
 
 def save_windows(file: Path, part: Windows) -> None:

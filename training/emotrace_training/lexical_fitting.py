@@ -168,7 +168,8 @@ class _Losses(nn.Module):
     def forward(self, vectors: Tensor, batch: Batch) -> Tensor:
         """vectors [item, width] of any length -> a scalar."""
         recipe, targets = self.recipe, batch.targets
-        logits = recipe.scale * in_frame(vectors) @ self.frame.T + self.priors(batch.corpora)
+        cosines = F.normalize(vectors @ self.frame.T, dim=-1)
+        logits = recipe.scale * cosines + self.priors(batch.corpora)
         smooth = targets * (1 - recipe.smoothing) + recipe.smoothing / len(EMOTIONS)
         losses = -(smooth * logits.log_softmax(dim=-1)).sum(dim=-1)
         weights = targets @ self.weights

@@ -44,11 +44,13 @@ def class_prototypes(width: int) -> Tensor:
 
 
 def in_frame(vectors: Tensor) -> Tensor:
-    """The part of vectors [..., width] that lies in the frame, at unit length.
+    """What vectors [..., width] say of one emotion against the others, at unit length.
 
-    Towers that were fitted apart agree in the frame alone: outside it each has directions of its
-    own, which would mean nothing to a fusion model that was fitted beside another tower. Nearest
-    prototypes stay what they are. Raises ValueError where width is no multiple of 8.
+    Towers that were fitted apart agree in that alone. Outside the frame each has directions of its
+    own, and inside it a softmax is blind to what all prototypes have in common, so towers come to
+    lie anywhere along it. Both would mean nothing to a fusion model that was fitted beside another
+    tower. Nearest prototypes stay what they are. Raises ValueError where width is no multiple of 8.
     """
     frame = class_prototypes(vectors.shape[-1])
-    return F.normalize(vectors @ frame.T @ frame, dim=-1)
+    cosines = vectors @ frame.T
+    return F.normalize((cosines - cosines.mean(dim=-1, keepdim=True)) @ frame, dim=-1)
