@@ -27,7 +27,10 @@ HOMOPHONES = (
 FILLERS = ("uh", "um", "oh", "the", "a", "and", "you", "i")
 SUBSTITUTED, LEFT_OUT = 0.65, 0.2  # of the errors; the others are words put in
 CUT_OR_JOINED = 0.15  # of the substitutions
-_UNITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"]
+_UNITS = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
+    "sixteen seventeen eighteen nineteen"
+).split()
 _TENS = ["_", "_", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
 _SCALES = ((1_000_000, "million"), (1_000, "thousand"), (100, "hundred"))
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")

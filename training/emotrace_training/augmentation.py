@@ -179,7 +179,7 @@ def opus(samples: FloatArray, rate: int) -> FloatArray:
             container.mux(packet)
     file.seek(0)
     resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
-    with av.open(file) as container:
+    with av.open(file, "r") as container:
         pieces = [
             piece.to_ndarray()[0]
             for frame in (*container.decode(audio=0), None)

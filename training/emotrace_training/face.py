@@ -20,7 +20,7 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from emotrace_models.encoders.compact_face import CompactFace, CompactFaceConfig
@@ -51,6 +51,9 @@ def command(
     out: Annotated[Path, typer.Option(help="working folder")] = Path("runs/face"),
     seed: Annotated[int, typer.Option(help="of weights, order and views")] = 0,
     epochs: Annotated[int | None, typer.Option(min=1, help="default: the recipe's")] = None,
+    start: Annotated[
+        Path | None, typer.Option(help="folder of a run to go on from: a warm restart at full size")
+    ] = None,
     threads: Annotated[int, typer.Option(min=1)] = 1,
     smoke: Annotated[bool, typer.Option(help="a tiny network for two epochs")] = False,
 ) -> None:
@@ -58,15 +61,23 @@ def command(
     torch.set_num_threads(threads)
     recipe = SMOKE_RECIPE if smoke else FaceRecipe()
     recipe = replace(recipe, epochs=epochs or recipe.epochs)
+    if start is not None:
+        recipe = replace(recipe, coarse=0)
     with named_errors():
         faces = read_fer2013(folder)
-        report = fit_face(faces, SMOKE if smoke else CompactFaceConfig(), recipe, seed, out)
+        config = SMOKE if smoke else CompactFaceConfig()
+        report = fit_face(faces, config, recipe, seed, out, start)
     test = ", ".join(f"{name} {report['test'][name]:.4f}" for name in ("accuracy", "uar"))
     typer.echo(f"{out / ENCODER}: test {test}")
 
 
 def fit_face(
-    faces: Faces, config: CompactFaceConfig, recipe: FaceRecipe, seed: int, out: Path
+    faces: Faces,
+    config: CompactFaceConfig,
+    recipe: FaceRecipe,
+    seed: int,
+    out: Path,
+    start: Path | None = None,
 ) -> dict[str, Any]:
     """Train on the `network` side, then measure every other side once; writes all files into
     `out` and gives the report."""
@@ -83,8 +94,11 @@ def fit_face(
     out.mkdir(parents=True, exist_ok=True)
     checkpoint = out / CHECKPOINT
     taught = pictures(faces.sides["network"])
-    tower = fit_tower(*taught, config.tower(), recipe, seed, checkpoint, told)
     encoder = CompactFace(config)
+    if start is not None:
+        encoder.load_state_dict(load_file(start / ENCODER))
+    before = None if start is None else encoder.tower.state_dict()
+    tower = fit_tower(*taught, config.tower(), recipe, seed, checkpoint, told, before)
     encoder.tower.load_state_dict(tower.state_dict())
     for name, module in ((ENCODER, encoder), (NETWORK, tower.network)):
         save_file({key: t.contiguous() for key, t in module.state_dict().items()}, out / name)
@@ -92,6 +106,7 @@ def fit_face(
     report = {
         "recipe": asdict(recipe),
         "seed": seed,
+        "start": None if start is None else start.as_posix(),
         "faces": {side: len(rows) for side, rows in faces.sides.items()},
         "left out": dict(faces.dropped),
         "epochs": history,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -51,8 +51,11 @@ def fit_tower(
     seed: int,
     checkpoint: Path,
     report: Callable[[int, float, FaceTower], None],
+    start: Mapping[str, Tensor] | None = None,
 ) -> FaceTower:
     """pixels [face, 1, side, side] uint8; labels [face], indices of prototypes.EMOTIONS.
+    start: weights to begin with, of an earlier run whose end was too early (a warm restart:
+    Loshchilov & Hutter, arXiv 1608.03983).
 
     `report` gets epoch, mean loss and the averaged tower after each epoch. A checkpoint is written
     then, and training goes on from one that is there; each epoch has its own seed, so a resumed run
@@ -60,6 +63,8 @@ def fit_tower(
     """
     torch.manual_seed(seed)
     tower = FaceTower(config).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if start is not None:
+        tower.load_state_dict(start)
     kept = copy.deepcopy(tower).eval().requires_grad_(False)
     optimizer = torch.optim.AdamW(tower.parameters(), lr=recipe.rate, weight_decay=recipe.decay)
     batches = math.ceil(len(labels) / recipe.batch)
