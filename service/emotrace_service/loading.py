@@ -54,10 +54,11 @@ def load_bundles(settings: Settings) -> dict[str, Bundle]:
                 "or export it under another name."
             )
         bundles[bundle.name] = bundle
-    detector = load_face_detector(settings.face_detector, settings.weights)
-    for bundle in bundles.values():
-        for encoder in bundle.encoders:
-            if detector is not None and isinstance(encoder, CompactFace):
+    encoders = [encoder for bundle in bundles.values() for encoder in bundle.encoders]
+    if seeing := [encoder for encoder in encoders if isinstance(encoder, CompactFace)]:
+        detector = load_face_detector(settings.face_detector, settings.weights)
+        for encoder in seeing:
+            if detector is not None:
                 encoder.detect_with(detector)
     return bundles
 
