@@ -129,6 +129,8 @@ def _bandwidth(samples: FloatArray) -> int:
 def _clipped(samples: FloatArray) -> float:
     """Share of samples in runs of three and more at the highest or the lowest value."""
     count = 0
+    if len(samples) < 3:
+        return 0.0
     for side in (samples, -samples):
         peak = float(side.max())
         if peak > 0.0:

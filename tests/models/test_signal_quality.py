@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -35,7 +36,7 @@ def test_the_ratio_of_voice_to_noise_is_found(ratio: float) -> None:
     noise = _noise(len(talk))
     noise *= np.float32(math.sqrt(_power(talk) / _power(noise) / 10 ** (ratio / 10)))
     found = measure(talk + noise).snr_db
-    assert found == pytest.approx(ratio, abs=2.5)
+    assert found == pytest.approx(ratio, abs=3.0)
 
 
 def test_a_voice_without_a_pause_is_not_taken_for_noise() -> None:
@@ -51,7 +52,7 @@ def test_clipping_is_found_at_any_level() -> None:
     assert measure(talk).clipped == 0.0
     share = float((np.abs(cut) >= peak / 2).mean())
     assert share > 0.005
-    assert measure(cut).clipped == pytest.approx(share, rel=0.3)
+    assert 0.3 * share < measure(cut).clipped <= share  # runs of three and more
     assert measure(cut * 0.1).clipped == pytest.approx(measure(cut).clipped)
 
 
@@ -87,15 +88,15 @@ def test_a_held_chord_is_steadier_than_a_voice_and_noise_varies_less() -> None:
         for sound in (_talk(), _chord(3.0), non_speech("pink noise", 3.0, 100))
     )
     assert talk.steadiness < 0.4 < 0.8 < chord.steadiness
-    assert talk.stillness < 0.25 < 0.8 < chord.stillness
+    tone = measure(_chord(3.0, notes=(220.0,))).character
+    assert talk.stillness < 0.25 < 0.8 < tone.stillness
     assert noise.variety < 2.2 < 4.0 < talk.variety
     assert noise.harmonicity < 0.6 < 0.9 < talk.harmonicity
     assert noise.voiced_s < 1.0 < talk.voiced_s
 
 
-def _chord(seconds: float) -> FloatArray:
+def _chord(seconds: float, notes: Sequence[float] = (220.0, 277.2, 329.6)) -> FloatArray:
     time = np.arange(int(seconds * RATE)) / RATE
-    notes = (220.0, 277.2, 329.6)
     return sum(0.05 * np.sin(2 * np.pi * note * time) for note in notes).astype(np.float32)
 
 

@@ -19,18 +19,19 @@ HOMOPHONES = (
     "there their they're", "to too two", "your you're", "its it's", "know no", "here hear",
     "for four", "by buy bye", "right write", "new knew", "one won", "our hour are", "would wood",
     "whole hole", "wait weight", "were where", "whose who's", "then than", "week weak", "see sea",
-    "meet meat", "be bee", "great grate", "dear deer", "so sew", "son sun", "made maid", "eight ate",
+    "meet meat", "be bee", "great grate", "dear deer", "so sew", "son sun", "made maid",
     "piece peace", "I eye", "ok okay", "cause because", "gonna going", "wanna want", "of have",
     "a uh", "and in", "oh owe", "not knot", "through threw", "hi high", "allowed aloud",
-    "brake break", "steal steel", "die dye", "feel fill", "fair fare", "pair pear", "plane plain",
+    "eight ate", "brake break",
+    "steal steel", "die dye", "feel fill", "fair fare", "pair pear", "plane plain",
 )  # fmt: skip
 FILLERS = ("uh", "um", "oh", "the", "a", "and", "you", "i")
 SUBSTITUTED, LEFT_OUT = 0.65, 0.2  # of the errors; the others are words put in
 CUT_OR_JOINED = 0.15  # of the substitutions
 _UNITS = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
-    "sixteen seventeen eighteen nineteen"
-).split()
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven",
+    "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
+)  # fmt: skip
 _TENS = ["_", "_", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
 _SCALES = ((1_000_000, "million"), (1_000, "thousand"), (100, "hundred"))
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")

@@ -144,7 +144,8 @@ class CompactLexical(Encoder):
             for word, piece in zip(encoded.word_ids, encoded.tokens, strict=True)
             if any(c.isalnum() for c in piece.strip(SPACE))
         )
-        return sum(count > 1 for count in pieces.values()) <= self.config.cut * len(pieces)
+        cut = sum(count > 1 for count in pieces.values())
+        return bool(cut <= self.config.cut * len(pieces))
 
     def forward(self, ids: Tensor) -> Tensor:
         """Unit vectors [batch, width] of `raw`."""

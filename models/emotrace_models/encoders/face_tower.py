@@ -64,4 +64,4 @@ def equalised(grey: Pixels) -> Pixels:
     below = np.bincount(grey.ravel(), minlength=256).cumsum()
     lowest = below[grey.min()]
     levels = (below - lowest) * (255.0 / max(1, grey.size - lowest))
-    return levels.round().clip(0, 255).astype(np.uint8)[grey]
+    return np.asarray(levels.round().clip(0, 255).astype(np.uint8)[grey])
