@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -253,7 +254,8 @@ def test_a_row_counts_as_much_as_it_weighs() -> None:
 
 
 def test_what_is_never_seen_is_never_changed() -> None:
-    model = small("gated_xlstm", 2)
+    kind = registry.lookup("fusion", "gated_xlstm")
+    model = kind(replace(kind.small_config(2), missing="mask")).eval()
     turns = random_turns(model, [0, 1] * 10)
     keep = np.zeros((1, turns.entries.shape[1], 2), dtype=bool)
     keep[..., 0] = True

@@ -3,8 +3,9 @@
 Rows of classes that the model had are kept; a class that is new to it begins as the mean of the
 rows that it had, which prefers nothing. What the layer reads of an utterance does not change while
 it is fitted, so it is computed once, and the fit is a multinomial logistic regression that begins
-where the layer was and stops early. Utterances stand without context: what the layer reads of
-context slots, or of a modality that no utterance has, is zero, and its weights for that stay.
+where the layer was and stops early. Utterances stand without context: in a model that leaves empty
+slots out, the layer reads zeros of context and of modalities that no utterance has, and its weights
+for these stay.
 """
 
 from __future__ import annotations
