@@ -9,10 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from emotrace_models.bundle import Bundle, BundleError, BundleMissing, bundle_path
-from emotrace_models.encoders.compact_face import CompactFace
-from emotrace_models.encoders.faces import FaceDetector, FaceDetectorUnavailable, load_detector
 from emotrace_models.predictor import Predictor
 from emotrace_models.transcription import Transcriber, TranscriberUnavailable, WhisperTranscriber
+from emotrace_models.types import Modality
 from emotrace_models.voice_activity import VoiceDetector, VoiceDetectorUnavailable
 from emotrace_models.weights import (
     WeightsError,
@@ -26,9 +25,8 @@ from emotrace_service.batching import BatchPolicy
 from emotrace_service.engine import LocalBackend
 from emotrace_service.errors import StartRefused
 from emotrace_service.metrics import Metrics
-from emotrace_service.settings import Settings
+from emotrace_service.settings import AUTO, NONE, Settings
 
-AUTO, NONE = "auto", "none"
 ITEMS_A_SESSION = 4  # waiting in the engine at once: detection, final, interim, transcription
 
 
@@ -54,31 +52,11 @@ def load_bundles(settings: Settings) -> dict[str, Bundle]:
                 "or export it under another name."
             )
         bundles[bundle.name] = bundle
-    encoders = [encoder for bundle in bundles.values() for encoder in bundle.encoders]
-    if seeing := [encoder for encoder in encoders if isinstance(encoder, CompactFace)]:
-        detector = load_face_detector(settings.face_detector, settings.weights)
-        for encoder in seeing:
-            if detector is not None:
-                encoder.detect_with(detector)
+    if any(Modality.FACIAL in bundle.fusion.modalities for bundle in bundles.values()):
+        from emotrace_service.face_detection import give_detector
+
+        give_detector(bundles.values(), settings)
     return bundles
-
-
-def load_face_detector(name: str, weights: Path) -> FaceDetector | None:
-    """name: as in Settings.face_detector. None: bundles keep the one that they come with."""
-    if name == NONE:
-        return None
-    try:
-        lock = of_kind(load_lock(), "face detector")
-        if name == AUTO:
-            here = [one for one in lock.values() if is_present(one, weights)]
-            if not here:
-                return None
-            chosen = here[0]
-        else:
-            chosen = find_weights(name, lock)
-        return load_detector(verify(chosen, weights) / chosen.files[0].name)
-    except (WeightsError, FaceDetectorUnavailable) as error:
-        raise StartRefused(f"{error} Or start without it: --face-detector none.") from error
 
 
 def load_transcriber(name: str, weights: Path) -> Transcriber | None:

@@ -18,6 +18,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from emotrace_service.errors import StartRefused
 
 PREFIX = "EMOTRACE_"
+AUTO, NONE = "auto", "none"  # what a setting that names weights may say instead
 
 
 def cores() -> int:
