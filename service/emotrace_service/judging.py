@@ -170,8 +170,8 @@ class Judge:
                     "utterance.text",
                 )
         elif words is None and self._plan.server_words:
-            heard = await self._transcribe(utterance)
-            words = self._texts.take(index) or heard
+            recognised = await self._transcribe(utterance)
+            words = self._texts.take(index) or recognised
         self._texts.close(index)
         if words is None or not self._plan.words or not words.text.strip():
             return None, False

@@ -135,7 +135,8 @@ class Stage(nn.Module):
 
     def _apply(self, *arguments: Any, **options: Any) -> Stage:
         self._folded.clear()
-        return super()._apply(*arguments, **options)
+        super()._apply(*arguments, **options)  # type: ignore[no-untyped-call]
+        return self
 
     def _load_from_state_dict(self, *arguments: Any, **options: Any) -> None:
         self._folded.clear()

@@ -34,7 +34,7 @@ class FaceCascade(FaceDetector):
             raise FaceDetectorUnavailable(f"OpenCV {cv2.__version__} has no cascades: {CURE}")
         cv2.setNumThreads(1)
         self._cv2 = cv2
-        self._file = Path(cv2.data.haarcascades) / FILE
+        self._file = Path(cv2.data.haarcascades) / FILE  # type: ignore[attr-defined]
         self._own = threading.local()  # a classifier serves one thread at a time
         self._classifier()
 
@@ -50,7 +50,7 @@ class FaceCascade(FaceDetector):
             grey, scaleFactor=STEP, minNeighbors=NEIGHBOURS, minSize=(SMALLEST, SMALLEST)
         )
         faces = [
-            FaceBox(*(float(edge) / scale for edge in (x, y, x + w, y + h)), _sure(count))
+            FaceBox(x / scale, y / scale, (x + w) / scale, (y + h) / scale, _sure(count))
             for (x, y, w, h), count in zip(boxes, agreed, strict=True)
         ]
         return sorted(faces, key=lambda face: -face.score)

@@ -54,8 +54,10 @@ class FaceBox:
 
     def scaled(self, factor: float) -> FaceBox:
         """In a picture of another size."""
-        edges = (factor * edge for edge in (self.left, self.top, self.right, self.bottom))
-        return FaceBox(*edges, self.score, self.ahead)
+        left, top, right, bottom = (
+            factor * edge for edge in (self.left, self.top, self.right, self.bottom)
+        )
+        return FaceBox(left, top, right, bottom, self.score, self.ahead)
 
     def distance(self, other: FaceBox) -> float:
         """Between the middles."""

@@ -31,7 +31,8 @@ SIDES: tuple[Side, ...] = get_args(Side)
 # How every ten faces of an emotion in the Training part are dealt: eight teach the network that
 # reads faces; one stands for the training part of what is trained on top of it, which must not read
 # faces that the network knows by heart; one is there to choose by. All of PublicTest is `test`.
-DEALT: tuple[Side, ...] = (*["network"] * 8, "train", "valid")  # type: ignore[assignment]
+TAUGHT: Side = "network"
+DEALT: tuple[Side, ...] = (*[TAUGHT] * 8, "train", "valid")
 
 
 @dataclass(frozen=True, slots=True)
