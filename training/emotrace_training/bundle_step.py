@@ -106,8 +106,15 @@ def command(
     """
     if made_of not in MADE_OF:
         raise typer.BadParameter(f"no {made_of!r}; there are {', '.join(MADE_OF)}")
-    folders = (of_seed(folder, seed) for folder in (acoustic, lexical, face))
-    bundle = build(*folders, fusion / f"seed-{seed}", name, version, MADE_OF[made_of])
+    bundle = build(
+        of_seed(acoustic, seed),
+        of_seed(lexical, seed),
+        of_seed(face, seed),
+        fusion / f"seed-{seed}",
+        name,
+        version,
+        MADE_OF[made_of],
+    )
     bundle.save(out)
     size = sum(file.stat().st_size for file in out.iterdir())
     if size > LIMIT:

@@ -104,7 +104,8 @@ def command(
             for singles in single_items(sources, "valid")
         }
         torch.manual_seed(number)
-        model, history = _fit(GatedxLSTM(config), scheme, parts, recipe, number, dev[0], watched)
+        model = GatedxLSTM(config)
+        history = _fit(model, scheme, parts, recipe, number, dev[0], watched)
         folder = out / f"seed-{number}"
         folder.mkdir(parents=True, exist_ok=True)
         save_fusion(folder, Fitted(model, scheme))
@@ -202,8 +203,9 @@ def _fit(
     seed: int,
     dev: Windows,
     watched: dict[str, Windows],
-) -> tuple[FusionModel, list[float]]:
-    """An epoch is as good as what it makes of dev, with faces and without, and of towers alone."""
+) -> list[float]:
+    """Fits `model` and says how good each epoch was: what it makes of dev, with faces and without,
+    and of towers alone."""
     own = {labels.scheme: LabelView(labels, labels)}
     spoken = [m for m in model.modalities if m != Modality.FACIAL]
 
@@ -228,4 +230,4 @@ def _fit(
 
         rows = [EMOTIONS.index(name) for name in labels.names]
         prototypes = class_prototypes(model.config.embedding)[rows]
-        return fit(model, parts, recipe, seed, prototypes, judge, show)
+        return fit(model, parts, recipe, seed, prototypes, judge, show)[1]
