@@ -66,6 +66,7 @@ class EnergyBackend:
         self.deaf = False
         self.hold: asyncio.Event | None = None
         self.predicted: list[Utterance] = []
+        self.waiting = 0  # predictions that ever waited
         self.cancelled = 0
 
     def transcribes(self, language: str | None) -> bool:
@@ -84,6 +85,12 @@ class EnergyBackend:
         rows = [(np.abs(block).mean(axis=1) > LOUD / 2).astype(np.float32) for block in blocks]
         return Detected(tuple(rows), tuple(states))
 
+    async def until_waiting(self, predictions: int) -> None:
+        """So many predictions have begun to wait for `hold`."""
+        async with asyncio.timeout(20):
+            while self.waiting < predictions:  # noqa: ASYNC110 - it counts, it is no event
+                await asyncio.sleep(0.001)
+
     async def transcribe(self, utterance: Utterance, language: str | None) -> Transcript | None:
         if self.deaf:
             raise EngineError("the model failed")
@@ -93,6 +100,7 @@ class EnergyBackend:
         self, state: DialogueState, utterance: Utterance, *, interim: bool = False
     ) -> Predicted:
         if self.hold is not None:
+            self.waiting += 1
             try:
                 await self.hold.wait()
             except asyncio.CancelledError:

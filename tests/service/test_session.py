@@ -99,7 +99,7 @@ async def test_interims_never_follow_the_end_of_their_utterance(stage: Stage) ->
     stage.backend.hold = asyncio.Event()
     socket, task = stage.session()
     socket.say(SessionStart(), speech(1.5))
-    await socket.until("speech.started")
+    await stage.backend.until_waiting(1)
     socket.say(silence(0.6))
     await socket.until("speech.ended")
     stage.backend.hold.set()
@@ -112,11 +112,12 @@ async def test_interims_never_follow_the_end_of_their_utterance(stage: Stage) ->
 
 async def test_an_interim_changes_nothing_that_follows(stage: Stage) -> None:
     with_interims, task = stage.session()
-    with_interims.say(SessionStart(), speech(1.5))
+    said = speech(2.5)
+    with_interims.say(SessionStart(), said[:48_000])
     await with_interims.until("emotion.interim")
-    with_interims.say(speech(1.0), silence(0.6), SessionEnd())
+    with_interims.say(said[48_000:], silence(0.6), SessionEnd())
     await task
-    without = await stage.play(QUIET, speech(2.5) + silence(0.6), SessionEnd())
+    without = await stage.play(QUIET, said + silence(0.6), SessionEnd())
     assert len(with_interims.of("emotion.interim")) >= 1
     (one,), (other,) = with_interims.of("emotion.final"), without.of("emotion.final")
     assert one.posterior == other.posterior
@@ -326,9 +327,9 @@ async def test_a_client_that_vanishes_in_mid_prediction(stage: Stage) -> None:
     socket, task = stage.session()
     before = asyncio.all_tasks() - {task}
     socket.say(SessionStart(), speech(1.5))
-    await socket.until("speech.started")
+    await stage.backend.until_waiting(1)
     socket.say(silence(0.6))
-    await socket.until("speech.ended")
+    await stage.backend.until_waiting(2)
     socket.vanish()
     await asyncio.wait_for(task, 20)
     assert stage.metric("emotrace_sessions") == 0

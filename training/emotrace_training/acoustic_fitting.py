@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -82,13 +83,14 @@ def fit_tower(
         )
         for optimizer in optimizers
     ]  # fmt: skip
+    parts: list[Any] = [*optimizers, *schedules]
     first = 0
     if checkpoint.exists():
         saved = torch.load(checkpoint, weights_only=True)
         if saved["recipe"] != asdict(recipe) or saved["seed"] != seed:
             raise Interrupted(f"{checkpoint} is of another recipe; remove it or use that recipe")
         tower.load_state_dict(saved["tower"])
-        for part, state in zip((*optimizers, *schedules), saved["parts"], strict=True):
+        for part, state in zip(parts, saved["parts"], strict=True):
             part.load_state_dict(state)
         first = saved["epochs"]
     for epoch in range(first, recipe.epochs):
@@ -106,7 +108,7 @@ def fit_tower(
             tower.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(tower.parameters(), 5.0)
-            for part in (*optimizers, *schedules):
+            for part in parts:
                 part.step()
             total += loss.item()
         saved = {
@@ -114,7 +116,7 @@ def fit_tower(
             "seed": seed,
             "epochs": epoch + 1,
             "tower": tower.state_dict(),
-            "parts": [part.state_dict() for part in (*optimizers, *schedules)],
+            "parts": [part.state_dict() for part in parts],
         }
         temporary = checkpoint.with_suffix(".tmp")
         torch.save(saved, temporary)

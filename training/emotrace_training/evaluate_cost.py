@@ -48,7 +48,7 @@ class Size:
     def megabytes(self) -> float:
         models = (*self.bundle.encoders, self.bundle.fusion)
         tensors = [tensor for model in models for tensor in model.state_dict().values()]
-        return sum(tensor.numel() * tensor.element_size() for tensor in tensors) / 1e6
+        return float(sum(tensor.numel() * tensor.element_size() for tensor in tensors)) / 1e6
 
 
 def sizes_of(bundle: Bundle, voices: Mapping[str, CompactAcoustic]) -> list[Size]:

@@ -148,7 +148,7 @@ def pictures(faces: Sequence[Face]) -> tuple[Tensor, Tensor]:
 @torch.inference_mode()
 def vectors_of(tower: FaceTower, pixels: Tensor) -> FloatArray:
     """[face, width], as the encoder gives them."""
-    parts = [in_frame(tower.seen(part.float())) for part in pixels.split(256)]
+    parts = [in_frame(tower.seen(part.float())) for part in torch.split(pixels, 256)]
     found: FloatArray = torch.cat(parts).numpy()
     return found
 

@@ -62,10 +62,10 @@ def fit_tower(
     draws what an unbroken one would have drawn.
     """
     torch.manual_seed(seed)
-    tower = FaceTower(config).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    tower: FaceTower = FaceTower(config).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if start is not None:
         tower.load_state_dict(start)
-    kept = copy.deepcopy(tower).eval().requires_grad_(False)
+    kept: FaceTower = copy.deepcopy(tower).eval().requires_grad_(False)
     optimizer = torch.optim.AdamW(tower.parameters(), lr=recipe.rate, weight_decay=recipe.decay)
     batches = math.ceil(len(labels) / recipe.batch)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -92,7 +92,7 @@ def fit_tower(
         tower.train()
         total = 0.0
         side = recipe.coarse_side if epoch < recipe.coarse else pixels.shape[-1]
-        for rows in torch.randperm(len(labels), generator=generator).split(recipe.batch):
+        for rows in torch.split(torch.randperm(len(labels), generator=generator), recipe.batch):
             seen = varied(pixels[rows].float(), side, generator)
             loss = step_loss(tower, seen, labels[rows], recipe)
             optimizer.zero_grad()

@@ -147,12 +147,12 @@ def fit_head(
         optimiser.zero_grad()
         losses = F.cross_entropy(F.linear(train.read, weight, bias), truth, reduction="none")
         loss = (losses * weights).sum() / weights.sum()
-        loss.backward()
+        torch.autograd.backward(loss)
         return loss.item()
 
     best, kept, at = float("inf"), start, 0
     for epoch in range(1, epochs + 1):
-        optimiser.step(closure)
+        optimiser.step(closure)  # type: ignore[no-untyped-call]
         head = Head(weight.detach().clone(), bias.detach().clone())
         if valid is None:
             kept, at = head, epoch
@@ -191,4 +191,4 @@ def _no_head(model: FusionModel) -> TrainingError:
 
 
 def _built(model: FusionModel, classes: int) -> FusionModel:
-    return cast(FusionModel, type(model)(replace(cast(Any, model).config, classes=classes)))
+    return type(model)(replace(cast(Any, model).config, classes=classes))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -101,11 +102,12 @@ def fit(
     sampler = Sampler(samples, subwords, recipe.alterations, recipe.batch, seed)
     losses = _Losses(model, samples, len(sampler.corpora), recipe)
     steps = recipe.epochs * sampler.batches
+    groups: list[dict[str, Any]] = [
+        {"params": [*model.parameters(), *losses.fine.parameters()]},
+        {"params": losses.priors.parameters(), "weight_decay": 0.0},
+    ]
     optimiser = torch.optim.AdamW(
-        [
-            {"params": [*model.parameters(), *losses.fine.parameters()]},
-            {"params": losses.priors.parameters(), "weight_decay": 0.0},
-        ],
+        groups,
         recipe.rate,
         weight_decay=recipe.decay,
         fused=True,
@@ -173,7 +175,7 @@ class _Losses(nn.Module):
         smooth = targets * (1 - recipe.smoothing) + recipe.smoothing / len(EMOTIONS)
         losses = -(smooth * logits.log_softmax(dim=-1)).sum(dim=-1)
         weights = targets @ self.weights
-        loss = (losses * weights).sum() / weights.sum()
+        loss: Tensor = (losses * weights).sum() / weights.sum()
         unit = F.normalize(vectors, dim=-1)
         loss = loss + recipe.contrast * contrastive(
             unit, targets.argmax(dim=-1), recipe.temperature

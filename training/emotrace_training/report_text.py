@@ -88,8 +88,8 @@ def write_report_page(
     if licences:
         parts.append("<section><h2>Data and licences</h2>")
         captions = ("Data", "By part")
-        for caption, (header, *rows) in zip(captions, licences, strict=False):
-            parts.append(table(caption, header, rows))
+        for caption, (header, *body) in zip(captions, licences, strict=False):
+            parts.append(table(caption, header, body))
         parts.append("</section>")
     title = f"Bundle {report['bundle']}, version {report['version']}"
     write_html(title, parts, out / "report.html")

@@ -71,7 +71,7 @@ def logits(model: CompactLexical, lines: Lines, said: Said = as_written) -> NDAr
     rows = [EMOTIONS.index(name) for name in lines.labels.names]
     classes = class_prototypes(model.width).numpy()[rows]
     vectors = embed(model, [said(text) for text in lines.texts])
-    return SCALE * (vectors @ classes.T).astype(np.float64)
+    return np.asarray(SCALE * (vectors @ classes.T), dtype=np.float64)
 
 
 def biases(scores: NDArray[np.float64], lines: Lines) -> NDArray[np.float64]:

@@ -131,7 +131,7 @@ class CompactFace(Encoder):
         if seen:
             pixels = torch.from_numpy(np.concatenate([one.faces for one in seen.values()]))
             vectors = self.tower.seen(pixels[:, None].float())
-            parts = vectors.split([len(one.faces) for one in seen.values()])
+            parts = torch.split(vectors, [len(one.faces) for one in seen.values()])
             for (i, one), part in zip(seen.items(), parts, strict=True):
                 mean = F.normalize(torch.from_numpy(one.weights) @ part, dim=-1)
                 results[i] = (in_frame(mean).numpy().copy(), looks[i][1])
