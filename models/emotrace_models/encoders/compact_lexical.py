@@ -50,6 +50,7 @@ class CompactLexicalConfig:
     languages: primary subtags of BCP 47 of the languages that the tower was trained on.
     cut: the largest share of a text's words that the tokenizer may cut into pieces where nobody
     says what language it is in; 1: any text is read.
+    centred: see prototypes.in_frame.
     """
 
     vocabulary: int = 8_192
@@ -63,6 +64,7 @@ class CompactLexicalConfig:
     pairs: int = 0
     languages: tuple[str, ...] = ("en",)
     cut: float = 1.0
+    centred: bool = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "languages", tuple(self.languages))  # a list in JSON
@@ -184,7 +186,8 @@ class CompactLexical(Encoder):
             and (ids := self.tokenize(utterance.transcript.text))
         }
         if tokens:
-            vectors = in_frame(self(padded(list(tokens.values())))).numpy()
+            found = self(padded(list(tokens.values())))
+            vectors = in_frame(found, self.config.centred).numpy()
             for row, i in enumerate(tokens):
                 results[i] = (vectors[row].copy(), items[i][0])
         return results
