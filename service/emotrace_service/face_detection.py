@@ -9,16 +9,10 @@ from pathlib import Path
 from emotrace_models.bundle import Bundle
 from emotrace_models.encoders.compact_face import CompactFace
 from emotrace_models.encoders.faces import FaceDetector, FaceDetectorUnavailable, load_detector
-from emotrace_models.weights import (
-    WeightsError,
-    find_weights,
-    is_present,
-    load_lock,
-    of_kind,
-    verify,
-)
+from emotrace_models.weights import WeightsError, verify
 from emotrace_service.errors import StartRefused
-from emotrace_service.settings import AUTO, NONE, Settings
+from emotrace_service.settings import Settings
+from emotrace_service.weights_choice import chosen_weights
 
 
 def give_detector(bundles: Iterable[Bundle], settings: Settings) -> None:
@@ -33,17 +27,10 @@ def give_detector(bundles: Iterable[Bundle], settings: Settings) -> None:
 
 def load_face_detector(name: str, weights: Path) -> FaceDetector | None:
     """name: as in Settings.face_detector. None: bundles keep the one that they come with."""
-    if name == NONE:
-        return None
     try:
-        lock = of_kind(load_lock(), "face detector")
-        if name == AUTO:
-            here = [one for one in lock.values() if is_present(one, weights)]
-            if not here:
-                return None
-            chosen = here[0]
-        else:
-            chosen = find_weights(name, lock)
+        chosen = chosen_weights(name, "face detector", weights, lambda here: here[0])
+        if chosen is None:
+            return None
         return load_detector(verify(chosen, weights) / chosen.files[0].name)
     except (WeightsError, FaceDetectorUnavailable) as error:
         raise StartRefused(f"{error} Or start without it: --face-detector none.") from error

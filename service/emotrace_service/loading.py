@@ -13,19 +13,13 @@ from emotrace_models.predictor import Predictor
 from emotrace_models.transcription import Transcriber, TranscriberUnavailable, WhisperTranscriber
 from emotrace_models.types import Modality
 from emotrace_models.voice_activity import VoiceDetector, VoiceDetectorUnavailable
-from emotrace_models.weights import (
-    WeightsError,
-    find_weights,
-    is_present,
-    load_lock,
-    of_kind,
-    verify,
-)
+from emotrace_models.weights import WeightsError, verify
 from emotrace_service.batching import BatchPolicy
 from emotrace_service.engine import LocalBackend
 from emotrace_service.errors import StartRefused
 from emotrace_service.metrics import Metrics
-from emotrace_service.settings import AUTO, NONE, Settings
+from emotrace_service.settings import Settings
+from emotrace_service.weights_choice import chosen_weights
 
 ITEMS_A_SESSION = 4  # waiting in the engine at once: detection, final, interim, transcription
 
@@ -61,17 +55,12 @@ def load_bundles(settings: Settings) -> dict[str, Bundle]:
 
 def load_transcriber(name: str, weights: Path) -> Transcriber | None:
     """name: as in Settings.whisper. None: there is none, which `/readyz` tells."""
-    if name == NONE:
-        return None
     try:
-        lock = of_kind(load_lock(), "transcriber")
-        if name == AUTO:
-            here = [one for one in lock.values() if is_present(one, weights)]
-            if not here:
-                return None
-            chosen = max(here, key=lambda one: one.size)
-        else:
-            chosen = find_weights(name, lock)
+        chosen = chosen_weights(
+            name, "transcriber", weights, lambda here: max(here, key=lambda one: one.size)
+        )
+        if chosen is None:
+            return None
         return WhisperTranscriber(verify(chosen, weights))
     except (WeightsError, TranscriberUnavailable) as error:
         raise StartRefused(f"{error} Or start without words: --whisper none.") from error

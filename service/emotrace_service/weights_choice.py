@@ -1,0 +1,25 @@
+"""Which pulled weights a setting means: a name, `auto` or `none`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from emotrace_models.weights import Kind, WeightSet, find_weights, is_present, load_lock, of_kind
+from emotrace_service.settings import AUTO, NONE
+
+
+def chosen_weights(
+    name: str, kind: Kind, root: Path, first: Callable[[list[WeightSet]], WeightSet]
+) -> WeightSet | None:
+    """None: the setting asks for none, or for any where there are none. Raises WeightsError.
+
+    first: which of those that are here `auto` takes, given in the lock's order.
+    """
+    if name == NONE:
+        return None
+    lock = of_kind(load_lock(), kind)
+    if name != AUTO:
+        return find_weights(name, lock)
+    here = [one for one in lock.values() if is_present(one, root)]
+    return first(here) if here else None
