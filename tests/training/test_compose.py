@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from emotrace_training.casting import casting
 from emotrace_training.compose import (
     ComposedDialogue,
     compose,
@@ -114,8 +115,19 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 
 
 def test_no_actor_of_one_split_is_heard_in_another(runs) -> None:
-    split_of = {c.file: c.split for c in read_manifest(runs.manifest)}
-    for split, actors in (("train", "train"), ("dev", "valid"), ("test", "test")):
+    clips = {c.file: c for c in read_manifest(runs.manifest)}
+    cast = casting((c.corpus, c.speaker, c.split) for c in clips.values())
+    for split in ("train", "dev", "test"):
         found = read_composed(composed_file(runs.composed, split, 0))
-        voices = {split_of[t.clip] for d in found for t in d.turns if t.clip}
-        assert voices == {actors}
+        voices = [clips[t.clip] for d in found for t in d.turns if t.clip]
+        assert {cast[voice.speaker] for voice in voices} == {split}
+        assert all((voice.split == "test") == (split == "test") for voice in voices)
+
+
+def test_dev_has_the_actors_of_valid_and_every_fourth_of_each_corpus() -> None:
+    taught = [(corpus, f"{corpus}:{n}", "train") for corpus in "ab" for n in range(1, 6)]
+    others = [("a", "a:8", "valid"), ("b", "b:9", "test")]
+    cast = casting([*taught, *others, *taught])
+    assert {name for name, split in cast.items() if split == "dev"} == {"a:4", "b:4", "a:8"}
+    assert cast["b:9"] == "test"
+    assert len([name for name, split in cast.items() if split == "train"]) == 8

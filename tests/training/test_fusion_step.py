@@ -272,8 +272,8 @@ def test_alone_a_modality_with_a_teacher_learns_what_its_tower_says() -> None:
 
 def test_single_clips_and_faces_are_dialogues_of_one(runs) -> None:
     labels = SCHEMES["ekman7"]
-    clips = single_clips(runs.acoustic, labels, ["train"])
-    faces = single_faces(runs.face / FACES, labels, "valid")
+    clips = single_clips(runs.acoustic, labels, "train")
+    faces = single_faces(runs.face / FACES, labels, "dev")
     for singles, column in ((clips, 0), (faces, 2)):
         part = singles.windows((A, L, V))
         assert (part.entries[:, 1:] == EMPTY).all()

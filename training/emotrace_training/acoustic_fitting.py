@@ -26,7 +26,7 @@ from emotrace_training.acoustic_sampling import Batch, Sampler
 from emotrace_training.acoustic_voices import disguised
 from emotrace_training.losses import contrastive
 from emotrace_training.manifests import Record
-from emotrace_training.muon import Muon
+from emotrace_training.muon import muon_and_adamw
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ def fit_tower(
     torch.manual_seed(seed)
     tower = AcousticTower(config.tower())
     tower.stages.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizers = _optimizers(tower, recipe)
+    optimizers = muon_and_adamw(tower, recipe.rate, recipe.decay)
     schedules = [
         torch.optim.lr_scheduler.OneCycleLR(
             optimizer, recipe.rate, total_steps=recipe.epochs * recipe.steps, pct_start=0.2,
@@ -123,16 +123,6 @@ def fit_tower(
         temporary.replace(checkpoint)
         report(epoch, total / recipe.steps, tower)
     return tower.eval()
-
-
-def _optimizers(tower: AcousticTower, recipe: AcousticRecipe) -> list[torch.optim.Optimizer]:
-    """Muon for matrices and kernels, AdamW for the rest."""
-    matrices = [p for p in tower.parameters() if p.ndim > 1]
-    others = [p for p in tower.parameters() if p.ndim < 2]
-    return [
-        Muon(matrices, recipe.rate, weight_decay=recipe.decay),
-        torch.optim.AdamW(others, recipe.rate, weight_decay=recipe.decay),
-    ]
 
 
 def network_inputs(

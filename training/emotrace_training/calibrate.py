@@ -2,8 +2,9 @@
 
 For every set of modalities that an utterance may have: a temperature, and where there are words a
 bias a class, since only dialogues tell how often an emotion occurs. Dev dialogues are MELD's dev
-lines with voices and faces of `valid`. A voice alone is fitted to held-out single clips too, all
-corpora alike, because that is how strangers are heard; a face alone to single faces.
+lines with voices of actors whom neither the tower nor the fusion model has heard (casting.py). A
+voice alone is fitted to their single clips too, all corpora alike, because that is how strangers
+are heard; a face alone to single faces.
 p0 comes from the reference labels of the training dialogues, all of them, as in the original
 (Yeh et al., ICASSP 2020). Test is not touched.
 """

@@ -58,13 +58,13 @@ def samples_of(
     acoustic: Path,
     faces: Path | None,
 ) -> dict[str, Sample]:
-    """By `modality_key`. dialogues: of dev's turns, in order. acoustic: its held-out clips, of
-    train too, since each was heard by a tower that does not know the speaker. faces: of valid."""
+    """By `modality_key`. dialogues: of dev's turns, in order. acoustic, faces: single clips and
+    faces of dev too."""
     names = {name: i for i, name in enumerate(dict.fromkeys(d.id for d in dialogues))}
     of_turn = np.array([names[d.id] for d in dialogues for _ in d.turns])
-    singles = {Modality.ACOUSTIC.value: single_clips(acoustic, fitted.labels, ["train", "valid"])}
+    singles = {Modality.ACOUSTIC.value: single_clips(acoustic, fitted.labels, "dev")}
     if faces is not None:
-        singles[Modality.FACIAL.value] = single_faces(faces, fitted.labels, "valid")
+        singles[Modality.FACIAL.value] = single_faces(faces, fitted.labels, "dev")
     found = {}
     for chosen in subsets(fitted.model.modalities):
         key, keep = modality_key(chosen), only(chosen, dev, False)

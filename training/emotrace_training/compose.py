@@ -23,14 +23,13 @@ import typer
 from tqdm import tqdm
 
 from emotrace_models.types import Modality
+from emotrace_training.casting import RECORD_SPLITS, casting
 from emotrace_training.composed_faces import NEAREST
 from emotrace_training.corpora.emorynlp import prepare_emorynlp
 from emotrace_training.dialogues import Split, TextDialogue
 from emotrace_training.manifests import ClipSplit, Record, read_clips
 from emotrace_training.text_corpora import read_dialogues
 
-# Which actors speak which lines: no actor of one split is heard in another.
-ACTORS: dict[Split, ClipSplit] = {"train": "train", "dev": "valid", "test": "test"}
 MODALITIES = (Modality.ACOUSTIC, Modality.LEXICAL, Modality.FACIAL)
 CORPORA = ("meld", "emorynlp", "dailydialog")
 # Clips whose label is not the line's, but close: used along with those that have it.
@@ -162,13 +161,14 @@ def command(
     seed: Annotated[int, typer.Option(help="the first of them")] = 0,
 ) -> None:
     """Compose dialogues of real labelled text and acted clips of the same emotions."""
-    clips = read_clips(manifest, tuple(ACTORS.values()))
+    clips = read_clips(manifest, tuple(RECORD_SPLITS.values()))
+    cast = casting((clip.corpus, clip.speaker, clip.split) for clip in clips)
     chosen = modality or MODALITIES
     counts: dict[Split, int] = {"train": draws, "dev": seeds, "test": seeds}
     for split, count in counts.items():
         dialogues = read_lines(text, split, corpus or CORPORA)
-        voices = [clip for clip in clips if clip.split == ACTORS[split]]
-        pictures = read_faces(faces, ACTORS[split]) if Modality.FACIAL in chosen else {}
+        voices = [clip for clip in clips if cast[clip.speaker] == split]
+        pictures = read_faces(faces, RECORD_SPLITS[split]) if Modality.FACIAL in chosen else {}
         for number in tqdm(range(seed, seed + count), desc=split):
             found = compose(dialogues, voices, number, pictures)
             write_dialogues(composed_file(out, split, number), found)

@@ -17,7 +17,8 @@ from typing import Annotated
 
 import typer
 
-from emotrace_training.compose import ACTORS, ComposedDialogue, composed_file, read_composed
+from emotrace_training.casting import RECORD_SPLITS
+from emotrace_training.compose import ComposedDialogue, composed_file, read_composed
 from emotrace_training.dialogues import SPLITS
 from emotrace_training.manifests import (
     ManifestError,
@@ -101,7 +102,7 @@ def command(
             dialogues = read_composed(composed_file(composed, split, draw))
             if most is not None and most < len(dialogues):
                 dialogues = random.Random(draw).sample(dialogues, most)
-            found = composed_records(dialogues, clips, ACTORS[split])
+            found = composed_records(dialogues, clips, RECORD_SPLITS[split])
             voices = sum(record.file is not None for record in found)
             typer.echo(f"{split}: {len(dialogues)} dialogues, {len(found)} turns, {voices} voices")
             records += found

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from emotrace_models.encoders.face_tower import FaceTower, FaceTowerConfig
 from emotrace_models.encoders.prototypes import class_prototypes
 from emotrace_training.face_views import varied
+from emotrace_training.muon import muon_and_adamw
 from emotrace_training.telling import TrainingError
 
 
@@ -31,8 +32,8 @@ class FaceRecipe:
     half: bfloat16 inside the tower.
     """
 
-    epochs: int = 12
-    coarse: int = 7
+    epochs: int = 20
+    coarse: int = 8
     coarse_side: int = 32
     batch: int = 64
     rate: float = 3e-3
@@ -66,25 +67,24 @@ def fit_tower(
     if start is not None:
         tower.load_state_dict(start)
     kept: FaceTower = copy.deepcopy(tower).eval().requires_grad_(False)
-    optimizer = torch.optim.AdamW(tower.parameters(), lr=recipe.rate, weight_decay=recipe.decay)
+    optimizers = muon_and_adamw(tower, recipe.rate, recipe.decay)
     batches = math.ceil(len(labels) / recipe.batch)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, recipe.rate, total_steps=recipe.epochs * batches, pct_start=0.2
-    )
-    parts: dict[str, Any] = {
-        "tower": tower,
-        "kept": kept,
-        "optimizer": optimizer,
-        "schedule": schedule,
-    }
+    schedules = [
+        torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, recipe.rate, total_steps=recipe.epochs * batches, pct_start=0.2,
+            cycle_momentum=False,
+        )
+        for optimizer in optimizers
+    ]  # fmt: skip
+    parts: list[Any] = [tower, kept, *optimizers, *schedules]
     made_by = {"recipe": asdict(recipe), "config": asdict(config), "seed": seed}
     first = 0
     if checkpoint.exists():
         saved = torch.load(checkpoint, weights_only=True)
         if any(saved[name] != value for name, value in made_by.items()):
             raise TrainingError(f"{checkpoint} is of another recipe; remove it or use that recipe")
-        for name, part in parts.items():
-            part.load_state_dict(saved[name])
+        for part, state in zip(parts, saved["parts"], strict=True):
+            part.load_state_dict(state)
         first = saved["epochs"]
     for epoch in range(first, recipe.epochs):
         torch.manual_seed(seed * 10_007 + epoch)
@@ -95,17 +95,17 @@ def fit_tower(
         for rows in torch.split(torch.randperm(len(labels), generator=generator), recipe.batch):
             seen = varied(pixels[rows].float(), side, generator)
             loss = step_loss(tower, seen, labels[rows], recipe)
-            optimizer.zero_grad()
+            tower.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(tower.parameters(), 5.0)
-            optimizer.step()
-            schedule.step()
-            done = schedule.last_epoch
+            for part in (*optimizers, *schedules):
+                part.step()
+            done = schedules[0].last_epoch
             follow(kept, tower, min(recipe.average, done / (done + 9)))
             total += loss.item()
-        saved = {name: part.state_dict() for name, part in parts.items()}
+        states = [part.state_dict() for part in parts]
         temporary = checkpoint.with_suffix(".tmp")
-        torch.save({**saved, **made_by, "epochs": epoch + 1}, temporary)
+        torch.save({"parts": states, **made_by, "epochs": epoch + 1}, temporary)
         temporary.replace(checkpoint)
         report(epoch, total / batches, kept)
     return kept

@@ -24,6 +24,7 @@ from emotrace_models.fusion import FusionModel
 from emotrace_models.labels import SCHEMES, LabelSet
 from emotrace_models.predictor import Predictor
 from emotrace_models.types import FloatArray, Modality
+from emotrace_training import site_options as options
 from emotrace_training.card import with_section
 from emotrace_training.head import (
     Examples,
@@ -189,34 +190,22 @@ def classes_of(
 
 
 def command(
-    labels: Annotated[
-        Path,
-        typer.Option(
-            help="table (.csv, .tsv, .jsonl) of file, speaker, emotion; perhaps text, language, "
-            "from and to (seconds)"
-        ),
-    ],
-    root: Annotated[Path, typer.Option(help="folder that the column `file` starts from")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="the new bundle's folder")],
-    bundle: Annotated[str, typer.Option(help="name of a shipped bundle, or a folder")] = "default",
+    labels: options.Table,
+    root: options.Root,
+    out: options.Out,
+    bundle: options.Source = "default",
     classes: Annotated[
         str | None,
         typer.Option(help=f"with commas between, or `{KEEP}` for its own; default: the table's"),
     ] = None,
-    split: Annotated[
-        str | None, typer.Option(help="rows of this split only; default: all but `test`")
-    ] = None,
-    words: Annotated[
-        bool, typer.Option("--words", help="use the column `text` too, not the sound alone")
-    ] = False,
-    label: Annotated[
-        list[str] | None, typer.Option(help="what a label means, as in cheerful=joy")
-    ] = None,
+    split: options.Split = None,
+    words: options.Words = False,
+    label: options.Meanings = None,
     own: Annotated[
         list[str] | None, typer.Option(help="a class of yours that no table knows: cheerful")
     ] = None,
-    name: Annotated[str | None, typer.Option(help="default: the bundle's with -site")] = None,
-    seed: Annotated[int, typer.Option(help="of the order of each speaker's utterances")] = 0,
+    name: options.Name = None,
+    seed: options.Seed = 0,
 ) -> None:
     """Fit the last layer of a bundle to your own utterances, and to your own classes.
 

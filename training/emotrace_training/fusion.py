@@ -1,7 +1,8 @@
 """`fuse`: fits GatedxLSTM to composed dialogues, single clips and faces; chooses the epoch on dev.
 
 Training dialogues use vectors of towers that never saw the line or heard the actor. Dev is MELD's
-dev split spoken by the actors of `valid`; test actors and lines are not touched here.
+dev split spoken by the actors that casting.py keeps for it; test actors and lines are not touched
+here.
 
 Writes, under the output folder: heard-dev-K.npz (voices, kept for the next seed) and for each seed
 seed-N/{model.safetensors,config.json,dev-K.npz,report.json}.
@@ -28,6 +29,7 @@ from emotrace_models.fusion import FusionModel, GatedxLSTM, GatedxLSTMConfig
 from emotrace_models.labels import SCHEMES, LabelSet
 from emotrace_models.types import FloatArray, Modality
 from emotrace_training.compose import MODALITIES
+from emotrace_training.dialogues import Split
 from emotrace_training.fusion_fitting import FusionRecipe, class_weights, fit, logits_of, only
 from emotrace_training.fusion_windows import (
     FACES,
@@ -39,7 +41,6 @@ from emotrace_training.fusion_windows import (
     single_faces,
 )
 from emotrace_training.label_views import LabelView, label_views
-from emotrace_training.manifests import ClipSplit
 from emotrace_training.windows import Windows, joined
 
 # A vector in the prototypes' frame is the same eight numbers over and over, so cutting it into
@@ -101,7 +102,7 @@ def command(
         parts = [training_part(sources, n, recipe) for n in range(draws)]
         watched = {
             singles.modality.value: singles.windows(modalities)
-            for singles in single_items(sources, "valid")
+            for singles in single_items(sources, "dev")
         }
         torch.manual_seed(number)
         model = GatedxLSTM(config)
@@ -138,9 +139,9 @@ def training_part(
     return joined(parts), np.concatenate(weights)
 
 
-def single_items(sources: Sources, split: ClipSplit) -> list[Singles]:
+def single_items(sources: Sources, split: Split) -> list[Singles]:
     """Single clips and faces of a split."""
-    found = [single_clips(sources.acoustic, sources.labels, [split])]
+    found = [single_clips(sources.acoustic, sources.labels, split)]
     if sources.faces is not None:
         found.append(single_faces(sources.faces, sources.labels, split))
     return found

@@ -22,13 +22,14 @@ from emotrace_models.encoders.prototypes import in_frame
 from emotrace_models.fusion import GatedxLSTM
 from emotrace_models.labels import LabelSet
 from emotrace_models.types import FloatArray, Modality
+from emotrace_training.casting import RECORD_SPLITS, casting
 from emotrace_training.compose import ComposedDialogue, composed_file, read_composed
 from emotrace_training.dialogues import Split
 from emotrace_training.fusion_fitting import class_weights
 from emotrace_training.hearing import Listener, load_listener
 from emotrace_training.lexical import VECTORS, load_tower
 from emotrace_training.lexical_fitting import embed
-from emotrace_training.manifests import ClipSplit, read_manifest
+from emotrace_training.manifests import read_manifest
 from emotrace_training.windows import EMPTY, HeardTurn, Stream, Windows, windows
 
 FACES, HELD_OUT = "faces.npz", "oof.npz"
@@ -163,10 +164,14 @@ class Singles:
         return class_weights(groups, classes * (int(self.corpus.max()) + 1), 0.5)
 
 
-def single_clips(acoustic: Path, labels: LabelSet, splits: Sequence[ClipSplit]) -> Singles:
-    """Clips by the tower that never heard their speaker, in one of the orders it was heard in."""
+def single_clips(acoustic: Path, labels: LabelSet, split: Split) -> Singles:
+    """Clips of a split's actors by the tower that never heard them, in one of the orders in which
+    it was heard."""
     with np.load(acoustic / HELD_OUT) as table:
-        chosen = np.flatnonzero(np.isin(table["split"], list(splits)) & (table["draw"] == 0))
+        names = ("corpus", "speaker", "split")
+        cast = casting(zip(*(table[name].tolist() for name in names), strict=True))
+        spoken = np.array([cast[speaker] == split for speaker in table["speaker"].tolist()])
+        chosen = np.flatnonzero(spoken & (table["draw"] == 0))
         corpora, emotions = table["corpus"][chosen], table["emotion"][chosen]
         vectors = framed(table["vector"][chosen])
     _, corpus = np.unique(corpora, return_inverse=True)
@@ -174,10 +179,10 @@ def single_clips(acoustic: Path, labels: LabelSet, splits: Sequence[ClipSplit]) 
     return Singles(Modality.ACOUSTIC, vectors, found, corpus)
 
 
-def single_faces(file: Path, labels: LabelSet, side: ClipSplit) -> Singles:
-    """The face step's pictures of one side, none of which the network was taught."""
+def single_faces(file: Path, labels: LabelSet, split: Split) -> Singles:
+    """The face step's pictures of one split, none of which the network was taught."""
     with np.load(file) as table:
-        chosen = table["side"] == side
+        chosen = table["side"] == RECORD_SPLITS[split]
         emotions, vectors = table["emotion"][chosen], framed(table["vector"][chosen])
     found = np.array([class_of(str(emotion), labels) for emotion in emotions], dtype=np.int64)
     return Singles(Modality.FACIAL, vectors, found, np.zeros(len(found), dtype=np.int64))

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the Newton-Schulz step, from the source
 STEPS = 5
@@ -43,6 +43,16 @@ class Muon(torch.optim.Optimizer):
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
                 scale = SIZE * max(parameter.shape[0], parameter[0].numel()) ** 0.5
                 parameter.add_(update, alpha=-group["lr"] * scale)
+
+
+def muon_and_adamw(module: nn.Module, rate: float, decay: float) -> list[torch.optim.Optimizer]:
+    """Muon for matrices and kernels, AdamW for the rest."""
+    matrices = [p for p in module.parameters() if p.ndim > 1]
+    others = [p for p in module.parameters() if p.ndim < 2]
+    return [
+        Muon(matrices, rate, weight_decay=decay),
+        torch.optim.AdamW(others, rate, weight_decay=decay),
+    ]
 
 
 def orthogonal(matrix: Tensor) -> Tensor:

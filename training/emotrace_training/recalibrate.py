@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import typer
@@ -20,6 +20,7 @@ from rich.table import Table
 from emotrace_models.bundle import Bundle, View, bundle_path
 from emotrace_models.labels import LabelSet
 from emotrace_models.predictor import Predictor
+from emotrace_training import site_options as options
 from emotrace_training.card import with_section
 from emotrace_training.posterior_figures import Compared
 from emotrace_training.site_calibration import Recalibrated, Rows, recalibrated
@@ -112,27 +113,15 @@ def measured_how(report: Mapping[str, Any]) -> str:
 
 
 def command(
-    labels: Annotated[
-        Path,
-        typer.Option(
-            help="table (.csv, .tsv, .jsonl) of file, speaker, emotion; perhaps text, language, "
-            "from and to (seconds)"
-        ),
-    ],
-    root: Annotated[Path, typer.Option(help="folder that the column `file` starts from")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="the new bundle's folder")],
-    bundle: Annotated[str, typer.Option(help="name of a shipped bundle, or a folder")] = "default",
-    split: Annotated[
-        str | None, typer.Option(help="rows of this split only; default: all but `test`")
-    ] = None,
-    words: Annotated[
-        bool, typer.Option("--words", help="use the column `text` too, not the sound alone")
-    ] = False,
-    label: Annotated[
-        list[str] | None, typer.Option(help="what a label means, as in cheerful=joy")
-    ] = None,
-    name: Annotated[str | None, typer.Option(help="default: the bundle's with -site")] = None,
-    seed: Annotated[int, typer.Option(help="of the order of each speaker's utterances")] = 0,
+    labels: options.Table,
+    root: options.Root,
+    out: options.Out,
+    bundle: options.Source = "default",
+    split: options.Split = None,
+    words: options.Words = False,
+    label: options.Meanings = None,
+    name: options.Name = None,
+    seed: options.Seed = 0,
 ) -> None:
     """Fit a bundle's probabilities to some hundred labelled utterances of your own site.
 
