@@ -10,12 +10,8 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from emotrace_models import registry
-from emotrace_models.encoders.compact_lexical import (
-    PAD,
-    CompactLexical,
-    CompactLexicalConfig,
-    padded,
-)
+from emotrace_models.encoders.compact_lexical import CompactLexical, CompactLexicalConfig
+from emotrace_models.encoders.lexical_tower import PAD, LexicalTower, padded
 from emotrace_models.encoders.prototypes import class_prototypes
 from emotrace_models.encoders.subwords import CHARACTERS, TOKENIZER
 from emotrace_models.types import Transcript, Utterance
@@ -159,17 +155,16 @@ def test_words_of_an_unstated_language_that_its_subwords_do_not_know() -> None:
     assert encoder.encode([said("私はとても嬉しいですありがとう")]) == [(None, None)]
 
 
-def test_a_config_of_version_1_builds_the_same_network() -> None:
-    old = {"vocabulary": 320, "width": 128, "heads": 4, "kernel": 3, "tokens": 64, "dropout": 0.3}
-    config = registry.configured("encoder", "compact_lexical", old)
-    assert config == CompactLexicalConfig(vocabulary=320)
-    assert config.languages == ("en",)
-    assert CompactLexical(config, {TOKENIZER: tokenizer_json()}).reads(
-        Transcript("Eis" * 9, "client")
-    )
-    names = set(CompactLexical(config, {TOKENIZER: tokenizer_json()}).state_dict())
-    assert {"convolutions.1.conv.weight", "transformer.qkv.weight"} <= names
-    assert not any(name.startswith("linear") for name in names)
+def test_members_are_averaged() -> None:
+    torch.manual_seed(0)
+    config = CompactLexicalConfig(vocabulary=320, tokens=12, members=2)
+    both = CompactLexical(config, {TOKENIZER: tokenizer_json()}).eval()
+    ids = padded([both.tokenize(text) for text in WORDS])
+    with torch.inference_mode():
+        one, two = (torch.nn.functional.normalize(m(ids), dim=-1) for m in both.members)
+        wanted = torch.nn.functional.normalize(one + two, dim=-1)
+        torch.testing.assert_close(both(ids), wanted)
+    assert (one - two).abs().max() > 1e-2
 
 
 def test_languages_come_as_a_list_from_json() -> None:
@@ -177,12 +172,12 @@ def test_languages_come_as_a_list_from_json() -> None:
     assert config == CompactLexicalConfig(languages=("en", "de"))
 
 
-def wide(width: int = 16) -> CompactLexical:
+def wide(width: int = 16) -> LexicalTower:
     torch.manual_seed(0)
     config = CompactLexicalConfig(
         vocabulary=320, width=width, heads=2, tokens=12, convolutions=1, transformer=False, pairs=64
     )
-    model = CompactLexical(config, {TOKENIZER: tokenizer_json()}).eval()
+    model = LexicalTower(config.tower()).eval()
     assert model.linear is not None
     for table in (model.linear.singles, model.linear.pairs):
         torch.nn.init.normal_(table.weight)

@@ -156,7 +156,7 @@ def command(
     corpus: Annotated[
         list[str] | None, typer.Option(help=f"whose texts; default: {', '.join(CORPORA)}")
     ] = None,
-    draws: Annotated[int, typer.Option(min=1, help="training sets, each cast anew")] = 1,
+    draws: Annotated[int, typer.Option(min=1, help="training sets, each cast anew")] = 3,
     seeds: Annotated[int, typer.Option(min=1, help="dev and test sets, each cast anew")] = 3,
     seed: Annotated[int, typer.Option(help="the first of them")] = 0,
 ) -> None:

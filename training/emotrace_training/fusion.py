@@ -70,11 +70,11 @@ def command(
         list[Modality] | None, typer.Option(help="default: voice, words and face")
     ] = None,
     labels: Annotated[str, typer.Option(help="scheme of the classes")] = "ekman7",
-    draws: Annotated[int, typer.Option(min=1, help="training sets of `compose` used")] = 1,
+    draws: Annotated[int, typer.Option(min=1, help="training sets of `compose` used")] = 3,
     dev_draws: Annotated[int, typer.Option(min=1, help="dev sets of `compose` used")] = 3,
     seeds: Annotated[int, typer.Option(min=1, help="models fitted, one a seed")] = 3,
     seed: Annotated[int, typer.Option(help="the first of them")] = 0,
-    epochs: Annotated[int, typer.Option(min=1)] = 4,
+    epochs: Annotated[int, typer.Option(min=1)] = 6,
     threads: Annotated[int, typer.Option(min=1, help="processor threads")] = 1,
     smoke: Annotated[bool, typer.Option(help="a tiny model, for tiny towers")] = False,
 ) -> None:

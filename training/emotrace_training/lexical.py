@@ -44,7 +44,7 @@ from emotrace_training.text_corpora import (
 from emotrace_training.text_scoring import METRICS, Corpus, biases, logits, read_lines, scores
 
 VECTORS, COMMENTS, TOWER, REPORT = "vectors.npz", "comments.npz", "tower", "report.json"
-CONFIG = CompactLexicalConfig(convolutions=1, transformer=False, pairs=32_768, cut=0.35)
+CONFIG = CompactLexicalConfig(members=2, convolutions=1, transformer=False, pairs=32_768, cut=0.35)
 SMOKE = CompactLexicalConfig(
     width=16, heads=2, tokens=16, convolutions=1, transformer=False, pairs=64
 )
@@ -149,7 +149,7 @@ def command(
     fold: Annotated[
         int | None, typer.Option(min=0, help="do this fold alone, beside another process")
     ] = None,
-    epochs: Annotated[int, typer.Option(min=1, help="passes over the texts")] = 5,
+    epochs: Annotated[int, typer.Option(min=1, help="passes over the texts")] = 4,
     vocabulary: Annotated[int, typer.Option(min=300, help="subwords, with padding")] = 8192,
     threads: Annotated[int, typer.Option(min=1, help="processor threads")] = 1,
     seed: Annotated[int, typer.Option()] = 0,

@@ -14,11 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from emotrace_models.encoders.compact_lexical import (
-    CompactLexical,
-    CompactLexicalConfig,
-    padded,
-)
+from emotrace_models.encoders.compact_lexical import CompactLexical, CompactLexicalConfig
+from emotrace_models.encoders.lexical_tower import LexicalTower, padded
 from emotrace_models.encoders.prototypes import EMOTIONS, class_prototypes, in_frame
 from emotrace_models.encoders.subwords import TOKENIZER
 from emotrace_training.corpora.goemotions import LABELS
@@ -30,6 +27,9 @@ from emotrace_training.lexical_sampling import (
     Subwords,
 )
 from emotrace_training.losses import contrastive
+from emotrace_training.muon import Muon
+
+MEMBER_SEEDS = 100  # between the seeds of two towers of one encoder
 
 # What ends a step of fitting is told: steps done, steps in all.
 Progress = Callable[[int, int], None]
@@ -43,7 +43,7 @@ class LexicalRecipe:
     mean of the weights, which is what is kept.
     """
 
-    epochs: int = 5
+    epochs: int = 4
     batch: int = 128
     rate: float = 2e-3
     decay: float = 0.05
@@ -56,7 +56,7 @@ class LexicalRecipe:
     memory: float = 0.99
     alterations: Alterations = field(
         default_factory=lambda: Alterations(
-            weights={"meld": 2.0, "emorynlp": 1.0, "dailydialog": 0.7, "goemotions": 0.7}
+            weights={"meld": 2.0, "emorynlp": 0.7, "dailydialog": 0.6, "goemotions": 1.2}
         )
     )
 
@@ -95,42 +95,82 @@ def fit(
     config: CompactLexicalConfig | None = None,
     progress: Progress = lambda step, steps: None,
 ) -> CompactLexical:
-    """A lexical tower fitted to `samples`, in evaluation mode. Same inputs, same weights."""
+    """Lexical towers fitted to `samples`, each from its own seed, as the encoder in evaluation
+    mode. Same inputs, same weights."""
+    encoder = CompactLexical(config or CompactLexicalConfig(), {TOKENIZER: tokenizer})
+    count = len(encoder.members)
+    for member in range(count):
+
+        def told(step: int, steps: int, before: int = member) -> None:
+            progress(before * steps + step, count * steps)
+
+        encoder.members[member] = _fit_tower(
+            samples, encoder, recipe, seed + MEMBER_SEEDS * member, told
+        )
+    return encoder.eval()
+
+
+def _fit_tower(
+    samples: Sequence[LexicalSample],
+    encoder: CompactLexical,
+    recipe: LexicalRecipe,
+    seed: int,
+    progress: Progress,
+) -> LexicalTower:
     torch.manual_seed(seed)
-    model = CompactLexical(config or CompactLexicalConfig(), {TOKENIZER: tokenizer}).train()
-    subwords = Subwords(model.tokenizer, model.config.tokens)
+    tower = LexicalTower(encoder.config.tower()).train()
+    subwords = Subwords(encoder.tokenizer, encoder.config.tokens)
     sampler = Sampler(samples, subwords, recipe.alterations, recipe.batch, seed)
-    losses = _Losses(model, samples, len(sampler.corpora), recipe)
+    losses = _Losses(encoder.width, samples, len(sampler.corpora), recipe)
     steps = recipe.epochs * sampler.batches
-    groups: list[dict[str, Any]] = [
-        {"params": [*model.parameters(), *losses.fine.parameters()]},
-        {"params": losses.priors.parameters(), "weight_decay": 0.0},
+    optimisers = _optimisers(tower, losses, recipe)
+    schedules = [
+        torch.optim.lr_scheduler.OneCycleLR(
+            optimiser, recipe.rate, steps, pct_start=0.1, cycle_momentum=False
+        )
+        for optimiser in optimisers
     ]
-    optimiser = torch.optim.AdamW(
-        groups,
-        recipe.rate,
-        weight_decay=recipe.decay,
-        fused=True,
-    )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, recipe.rate, steps, pct_start=0.1)
     keeping = get_ema_multi_avg_fn(recipe.memory)  # type: ignore[no-untyped-call]
-    mean = AveragedModel(model, multi_avg_fn=keeping)
+    mean = AveragedModel(tower, multi_avg_fn=keeping)
     step = 0
     for _ in range(recipe.epochs):
         for batch in sampler.epoch():
             with torch.autocast("cpu", torch.bfloat16):
-                vectors = model.raw(batch.ids)
+                vectors = tower(batch.ids)
             loss = losses(vectors.float(), batch)
-            optimiser.zero_grad()
+            for optimiser in optimisers:
+                optimiser.zero_grad()
             torch.autograd.backward(loss)
-            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimiser.step()
-            schedule.step()
-            mean.update_parameters(model)
+            nn.utils.clip_grad_norm_(tower.parameters(), 1.0)
+            for part in (*optimisers, *schedules):
+                part.step()
+            mean.update_parameters(tower)
             step += 1
             progress(step, steps)
-    model.load_state_dict(mean.module.state_dict())
-    return model.eval()
+    tower.load_state_dict(mean.module.state_dict())
+    return tower
+
+
+def _optimisers(
+    tower: LexicalTower, losses: _Losses, recipe: LexicalRecipe
+) -> list[torch.optim.Optimizer]:
+    """Muon for what mixes features; AdamW for tables, of which a step touches few rows, and for the
+    rest."""
+    tables = [m.weight for m in tower.modules() if isinstance(m, nn.Embedding | nn.EmbeddingBag)]
+    matrices = [
+        p
+        for p in tower.parameters()
+        if len(p) > 1 and p.ndim > 1 and all(p is not t for t in tables)
+    ]
+    others = [p for p in tower.parameters() if all(p is not m for m in matrices)]
+    groups: list[dict[str, Any]] = [
+        {"params": [*others, *losses.fine.parameters()]},
+        {"params": losses.priors.parameters(), "weight_decay": 0.0},
+    ]
+    return [
+        Muon(matrices, recipe.rate, weight_decay=recipe.decay),
+        torch.optim.AdamW(groups, recipe.rate, weight_decay=recipe.decay, fused=True),
+    ]
 
 
 @torch.inference_mode()
@@ -154,18 +194,18 @@ class _Losses(nn.Module):
 
     def __init__(
         self,
-        model: CompactLexical,
+        width: int,
         samples: Sequence[LexicalSample],
         corpora: int,
         recipe: LexicalRecipe,
     ) -> None:
         super().__init__()
         self.recipe = recipe
-        self.frame = class_prototypes(model.width)
+        self.frame = class_prototypes(width)
         self.weights = _class_weights(samples, recipe)
         self.priors = nn.Embedding(corpora, len(EMOTIONS))
         nn.init.zeros_(self.priors.weight)
-        self.fine = nn.Linear(model.width, len(LABELS))
+        self.fine = nn.Linear(width, len(LABELS))
 
     def forward(self, vectors: Tensor, batch: Batch) -> Tensor:
         """vectors [item, width] of any length -> a scalar."""

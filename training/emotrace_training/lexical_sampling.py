@@ -17,7 +17,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from emotrace_models.encoders.compact_lexical import padded
+from emotrace_models.encoders.lexical_tower import padded
 from emotrace_models.encoders.prototypes import EMOTIONS
 from emotrace_training.asr_noise import AsrNoise
 

@@ -36,19 +36,16 @@ class CompactAcousticConfig:
     """members: towers. anchor: frames that the prior weighs. memory: frames of speech kept.
 
     channels, contour, pooled: sizes of each tower. dropout: in training only.
-    trimmed: without the silence round the speech. centred: see prototypes.in_frame.
     """
 
     width: int = 128
-    members: int = 3
+    members: int = 4
     channels: tuple[int, int, int, int] = (32, 64, 96, 128)
     contour: int = 32
     pooled: int = 192
     dropout: float = 0.2
     anchor: float = 300.0
     memory: int = 30_000
-    trimmed: bool = True
-    centred: bool = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "channels", tuple(self.channels))  # JSON has only lists
@@ -105,7 +102,7 @@ class CompactAcoustic(Encoder):
         ]
         if heard:
             inputs = collate([(bands, contours) for _, bands, contours, _ in heard])
-            vectors = in_frame(self(*inputs), self.config.centred)
+            vectors = in_frame(self(*inputs))
             for row, (i, _, _, state) in enumerate(heard):
                 results[i] = (vectors[row].numpy().copy(), state)
         return results
@@ -115,9 +112,7 @@ class CompactAcoustic(Encoder):
         self, state: RunningStatistics, samples: FloatArray
     ) -> tuple[Tensor, Tensor, RunningStatistics]:
         """One utterance's bands [2, BANDS, frame], contours [CONTOURS, frame], and next state."""
-        frames = analyse(torch.tensor(samples, dtype=torch.float32))
-        if self.config.trimmed:
-            frames = without_silence(frames)
+        frames = without_silence(analyse(torch.tensor(samples, dtype=torch.float32)))
         mask = torch.ones(len(frames), dtype=torch.bool)
         own = moments(frames, mask)
         earlier = torch.tensor(state.moments, dtype=torch.float32)

@@ -43,18 +43,15 @@ def class_prototypes(width: int) -> Tensor:
     return rows.repeat(1, width // size) * scale
 
 
-def in_frame(vectors: Tensor, centred: bool = True) -> Tensor:
+def in_frame(vectors: Tensor) -> Tensor:
     """What vectors [..., width] say of one emotion against the others, at unit length.
 
     Towers that were fitted apart agree in that alone. Outside the frame each has directions of its
     own, and inside it a softmax is blind to what all prototypes have in common, so towers come to
     lie anywhere along it. Both would mean nothing to a fusion model that was fitted beside another
     tower. Nearest prototypes stay what they are. Raises ValueError where width is no multiple of 8.
-
-    centred: False for bundles whose fusion model was fitted to vectors with that common part.
     """
     frame = class_prototypes(vectors.shape[-1])
     cosines = vectors @ frame.T
-    if centred:
-        cosines = cosines - cosines.mean(dim=-1, keepdim=True)
+    cosines = cosines - cosines.mean(dim=-1, keepdim=True)
     return F.normalize(cosines @ frame, dim=-1)
