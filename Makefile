@@ -3,6 +3,7 @@
 #   make demo    stream the demo dialogue to a running server
 #   make test    the whole test suite          make check   lint, types, import rules, generated docs
 #   make train   all training steps, from raw corpora (DATA=folder) to a bundle
+#   make train-free   the bundle of freely licensed data alone
 #   make bench   benchmarks                    make system-deps   Debian packages that some tests use
 # PIP_FLAGS goes to pip (an index with CPU builds of torch, say). PYTHON chooses the interpreter.
 
@@ -13,7 +14,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet $(PIP_FL
 DATA ?= ../shared/data
 SYSTEM_PACKAGES := chromium espeak-ng pulseaudio pulseaudio-utils libasound2-plugins libportaudio2
 
-.PHONY: serve demo test test-long check bench train system-deps clean
+.PHONY: serve demo test test-long check bench train train-free system-deps clean
 .DEFAULT_GOAL := serve
 
 $(BIN)/python:
@@ -56,6 +57,20 @@ bench: $(VENV)/.dev
 
 train: $(VENV)/.dev
 	@$(BIN)/emotrace-train all --data $(DATA)
+
+# Only data that may be used commercially: EmoDB, GoEmotions, EmoryNLP.
+FREE := runs/free
+SMALL_VOICE := --set steps=48 --set channels=[24,40,64,96] --set contour=24 --set pooled=128
+train-free: $(VENV)/.dev
+	@$(BIN)/emotrace-train prepare emodb --data $(DATA) --manifest $(FREE)/manifest.jsonl
+	@$(BIN)/emotrace-train acoustic --manifest $(FREE)/manifest.jsonl --out $(FREE)/acoustic --frames $(FREE)/frames --folds 3 --members 2 $(SMALL_VOICE)
+	@$(BIN)/emotrace-train lexical --text $(DATA)/text --corpora goemotions --corpora emorynlp --out $(FREE)/lexical
+	@$(BIN)/emotrace-train compose --text $(DATA)/text --manifest $(FREE)/manifest.jsonl --corpus emorynlp --modality acoustic --modality lexical --out $(FREE)/composed
+	@$(BIN)/emotrace-train fuse --composed $(FREE)/composed --acoustic $(FREE)/acoustic --manifest $(FREE)/manifest.jsonl --lexical $(FREE)/lexical --out $(FREE)/fusion --labels ekman6 --modality acoustic --modality lexical --seeds 1
+	@$(BIN)/emotrace-train calibrate-dialogues --composed $(FREE)/composed --acoustic $(FREE)/acoustic --fusion $(FREE)/fusion
+	@$(BIN)/emotrace-train bundle --acoustic $(FREE)/acoustic --lexical $(FREE)/lexical --fusion $(FREE)/fusion --name free --version 1 --made-of free --out runs/bundles/free
+	@$(BIN)/emotrace-train evaluate-dialogues --composed $(FREE)/composed --bundle runs/bundles/free --seeds 3 --out $(FREE)/evaluation
+	@$(BIN)/emotrace-train report --bundle runs/bundles/free --data $(DATA) --dialogues $(FREE)/evaluation/report.json --out $(FREE)/report --update-card
 
 system-deps:
 	@apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(SYSTEM_PACKAGES)

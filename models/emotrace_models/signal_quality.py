@@ -1,4 +1,4 @@
-"""How well a microphone caught an utterance, and what its sound is like. Pure, numpy, about 1 ms.
+"""How well a microphone caught an utterance, and what its sound is like. Pure, numpy, some 3 ms.
 
 Frames of 32 ms every 16 ms. The voice is in the frames that are within VOICE_DB of the loud ones.
 Harmonicity is the highest peak of a frame's normalised autocorrelation (Boersma 1993, equations 8

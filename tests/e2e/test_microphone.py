@@ -141,4 +141,4 @@ def compare(heard: list[EmotionFinal], read: list[EmotionFinal]) -> None:
         if first - second > CLEAR_LEAD:
             clear += 1
             assert h.label == r.label
-    assert clear >= 6
+    assert clear >= 4, "too few utterances are clear enough to compare"
