@@ -23,7 +23,7 @@ from emotrace_training.acoustic import command, corpus_prior
 from emotrace_training.acoustic_bank import Bank, build_bank
 from emotrace_training.acoustic_fitting import masked
 from emotrace_training.acoustic_sampling import Sampler, labels_of
-from emotrace_training.acoustic_scoring import corpus_uar, pasts
+from emotrace_training.acoustic_scoring import Voices, corpus_uar
 from emotrace_training.losses import contrastive
 from emotrace_training.manifests import ClipSplit, Record, read_sound, write_manifest
 
@@ -220,7 +220,8 @@ def test_batches_hold_only_what_was_chosen(clips: list[Record], bank: Bank) -> N
 
 def test_each_clip_hears_the_past_of_its_own_speaker(clips: list[Record], bank: Bank) -> None:
     heard: dict[str, float] = {}
-    for index, earlier in pasts(clips, range(len(clips)), bank, seed=0):
+    voices = Voices(clips, bank, corpus_prior(clips, bank), anchor=300.0)
+    for index, earlier in voices.pasts(range(len(clips)), seed=0):
         speaker = clips[index].speaker
         assert earlier[0, 0] == pytest.approx(heard.get(speaker, 0.0))
         heard[speaker] = heard.get(speaker, 0.0) + float(bank.moments[index, 0, 0, 0])

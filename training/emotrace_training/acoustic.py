@@ -24,8 +24,8 @@ from torch import Tensor
 from emotrace_models.encoders.compact_acoustic import CompactAcoustic, CompactAcousticConfig
 from emotrace_training.acoustic_bank import Bank, build_bank
 from emotrace_training.acoustic_fitting import AcousticRecipe, Interrupted
-from emotrace_training.acoustic_scoring import scores
-from emotrace_training.acoustic_study import DRAWS, Study, Vectors, drawn
+from emotrace_training.acoustic_scoring import DRAWS, Vectors, Voices, scores
+from emotrace_training.acoustic_study import Study
 from emotrace_training.folds import speaker_folds
 from emotrace_training.manifests import ManifestError, Record, read_clips
 
@@ -147,9 +147,7 @@ def _held_out(study: Study, folds: int) -> dict[str, Any]:
     vectors = np.zeros((DRAWS, len(study.clips), config.width), np.float32)
     for k in range(folds):
         held, tower = study.held(k), study.tower(f"fold-{k}")
-        vectors[:, held] = drawn(
-            tower, study.clips, held, study.bank, study.prior, config.anchor, study.seed
-        )
+        vectors[:, held] = study.voices.drawn(tower, held, study.seed)
     _write_vectors(study.out / "oof.npz", study.clips, study.fold, vectors)
     return {
         "all": [scores(draw, study.clips) for draw in vectors],
@@ -168,19 +166,17 @@ def _encoder(study: Study, test: list[Record], heard: Bank) -> dict[str, Any]:
         member.load_state_dict(study.tower(f"tower-{m}").state_dict())
     save_file(encoder.state_dict(), study.out / "encoder.safetensors")
     (study.out / "config.json").write_text(json.dumps(asdict(config), indent=2) + "\n")
+    strangers = Voices(test, heard, study.prior, config.anchor)
     if study.without:
         # Neither the speakers of train nor those of test were heard.
         found, clips = [], []
-        for where, bank in ((study.clips, study.bank), (test, heard)):
-            chosen = [i for i, clip in enumerate(where) if clip.corpus == study.without]
-            found.append(
-                drawn(encoder, where, chosen, bank, study.prior, config.anchor, study.seed)
-            )
-            clips += [where[i] for i in chosen]
+        for voices in (study.voices, strangers):
+            chosen = [i for i, clip in enumerate(voices.clips) if clip.corpus == study.without]
+            found.append(voices.drawn(encoder, chosen, study.seed))
+            clips += [voices.clips[i] for i in chosen]
         vectors = np.concatenate(found, axis=1)
         return {"without": study.without, "left_out": [scores(draw, clips) for draw in vectors]}
-    everything = range(len(test))
-    vectors = drawn(encoder, test, everything, heard, study.prior, config.anchor, study.seed)
+    vectors = strangers.drawn(encoder, range(len(test)), study.seed)
     _write_vectors(study.out / "test.npz", test, [-1] * len(test), vectors)
     return {"test": [scores(draw, test) for draw in vectors]}
 

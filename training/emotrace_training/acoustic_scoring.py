@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -20,6 +21,9 @@ from emotrace_training.manifests import Record
 
 Tower = Callable[[Tensor, Tensor, Tensor], Tensor]
 Scores = dict[str, float]  # by corpus, and their mean
+Vectors = NDArray[np.float32]
+
+DRAWS = 3  # orders in which each speaker's clips are heard
 
 
 class Labelled(Protocol):
@@ -30,49 +34,52 @@ class Labelled(Protocol):
     def emotion(self) -> str: ...
 
 
-def pasts(
-    clips: Sequence[Record], chosen: Sequence[int], bank: Bank, seed: int, variant: int = 0
-) -> Iterator[tuple[int, NDArray[np.float64]]]:
-    """Each chosen clip with the moments [3, KEPT] of all that its speaker said before it."""
-    rng = np.random.default_rng(seed)
-    sums: dict[str, NDArray[np.float64]] = {}
-    for index in rng.permutation(np.asarray(chosen)):
-        speaker = clips[index].speaker
-        earlier = sums.get(speaker, np.zeros((3, KEPT)))
-        yield int(index), earlier
-        sums[speaker] = earlier + bank.moments[index, variant]
+@dataclass(frozen=True, slots=True, eq=False)
+class Voices:
+    """clips: those of the bank, in its order. prior, anchor: as in CompactAcoustic."""
 
+    clips: Sequence[Record]
+    bank: Bank
+    prior: Tensor
+    anchor: float
 
-@torch.inference_mode()
-def embed(
-    tower: Tower,
-    clips: Sequence[Record],
-    chosen: Sequence[int],
-    bank: Bank,
-    prior: Tensor,
-    anchor: float,
-    seed: int,
-    variant: int = 0,
-) -> FloatArray:
-    """Vectors [len(chosen), width] in `chosen`'s order, of the clips themselves (variant 0) or of
-    virtual copies of them.
-    """
-    row_of = {index: row for row, index in enumerate(chosen)}
-    heard = pasts(clips, chosen, bank, seed, variant)
-    waiting = sorted(heard, key=lambda p: bank.starts[p[0], variant, 1])
-    found: list[FloatArray | None] = [None] * len(chosen)
-    for at in range(0, len(waiting), 32):
-        inputs = []
-        for index, earlier in waiting[at : at + 32]:
-            frames = torch.from_numpy(bank.spoken(index, variant).astype(np.float32))
-            mask = torch.ones(len(frames), dtype=torch.bool)
-            own = torch.from_numpy(bank.moments[index, variant])
-            past = torch.from_numpy(earlier.astype(np.float32))
-            inputs.append(views(frames, mask, own, past, prior, anchor))
-        vectors = tower(*collate(inputs)).float().numpy()
-        for (index, _), vector in zip(waiting[at : at + 32], vectors, strict=True):
-            found[row_of[index]] = vector
-    return np.stack([vector for vector in found if vector is not None])
+    def pasts(
+        self, chosen: Sequence[int], seed: int, variant: int = 0
+    ) -> Iterator[tuple[int, NDArray[np.float64]]]:
+        """Each chosen clip with the moments [3, KEPT] of all that its speaker said before it."""
+        rng = np.random.default_rng(seed)
+        sums: dict[str, NDArray[np.float64]] = {}
+        for index in rng.permutation(np.asarray(chosen)):
+            speaker = self.clips[index].speaker
+            earlier = sums.get(speaker, np.zeros((3, KEPT)))
+            yield int(index), earlier
+            sums[speaker] = earlier + self.bank.moments[index, variant]
+
+    @torch.inference_mode()
+    def embed(self, tower: Tower, chosen: Sequence[int], seed: int, variant: int = 0) -> Vectors:
+        """Vectors [len(chosen), width] in `chosen`'s order, of the clips themselves (variant 0) or
+        of virtual copies of them.
+        """
+        row_of = {index: row for row, index in enumerate(chosen)}
+        heard = self.pasts(chosen, seed, variant)
+        waiting = sorted(heard, key=lambda p: self.bank.starts[p[0], variant, 1])
+        found: list[Vectors | None] = [None] * len(chosen)
+        for at in range(0, len(waiting), 32):
+            inputs = []
+            for index, earlier in waiting[at : at + 32]:
+                frames = torch.from_numpy(self.bank.spoken(index, variant).astype(np.float32))
+                mask = torch.ones(len(frames), dtype=torch.bool)
+                own = torch.from_numpy(self.bank.moments[index, variant])
+                past = torch.from_numpy(earlier.astype(np.float32))
+                inputs.append(views(frames, mask, own, past, self.prior, self.anchor))
+            vectors = tower(*collate(inputs)).float().numpy()
+            for (index, _), vector in zip(waiting[at : at + 32], vectors, strict=True):
+                found[row_of[index]] = vector
+        return np.stack([vector for vector in found if vector is not None])
+
+    def drawn(self, tower: Tower, chosen: Sequence[int], seed: int) -> Vectors:
+        """Vectors [DRAWS, len(chosen), width], in DRAWS orders of each speaker's clips."""
+        return np.stack([self.embed(tower, chosen, seed + draw) for draw in range(DRAWS)])
 
 
 def corpus_uar(vectors: FloatArray, clips: Sequence[Labelled], scheme: str = "common4") -> Scores:

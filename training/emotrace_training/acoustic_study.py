@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import typer
-from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -22,12 +21,9 @@ from emotrace_models.encoders.acoustic_tower import AcousticTower
 from emotrace_models.encoders.compact_acoustic import CompactAcousticConfig
 from emotrace_training.acoustic_bank import Bank
 from emotrace_training.acoustic_fitting import AcousticRecipe, fit_tower
-from emotrace_training.acoustic_scoring import Scores, Tower, embed, scores
+from emotrace_training.acoustic_scoring import Scores, Tower, Voices, scores
 from emotrace_training.manifests import Record
 
-Vectors = NDArray[np.float32]  # [draw, clip, width]
-
-DRAWS = 3  # orders in which each speaker's clips are heard
 ALTERED = 2  # virtual conditions that a tower of a fold is scored under
 WATCHED = 400  # held-out clips scored now and then
 WATCH_EVERY = 5  # epochs
@@ -58,6 +54,10 @@ class Study:
                 for file in self.out.glob(pattern):
                     file.unlink()
 
+    @property
+    def voices(self) -> Voices:
+        return Voices(self.clips, self.bank, self.prior, self.config.anchor)
+
     def held(self, k: int) -> list[int]:
         return [i for i, fold in enumerate(self.fold) if fold == k]
 
@@ -82,9 +82,7 @@ class Study:
         return load_tower(self.out / f"{name}.safetensors", self.config)
 
     def scores(self, tower: Tower, chosen: Sequence[int], variant: int) -> dict[str, Scores]:
-        vectors = embed(
-            tower, self.clips, chosen, self.bank, self.prior, self.config.anchor, self.seed, variant
-        )
+        vectors = self.voices.embed(tower, chosen, self.seed, variant)
         return scores(vectors, [self.clips[i] for i in chosen])
 
     def _fit(self, name: str, chosen: Sequence[int], seed: int, watched: Sequence[int]) -> bool:
@@ -116,17 +114,3 @@ def load_tower(weights: Path, config: CompactAcousticConfig) -> AcousticTower:
     tower = AcousticTower(config.tower())
     tower.load_state_dict(load_file(weights))
     return tower.eval()
-
-
-def drawn(
-    tower: Tower,
-    clips: Sequence[Record],
-    chosen: Sequence[int],
-    bank: Bank,
-    prior: Tensor,
-    anchor: float,
-    seed: int,
-) -> Vectors:
-    """Vectors of `chosen` in DRAWS orders of each speaker's clips."""
-    draws = range(seed, seed + DRAWS)
-    return np.stack([embed(tower, clips, chosen, bank, prior, anchor, draw) for draw in draws])
