@@ -98,8 +98,9 @@ def fit_tower(
             tower.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(tower.parameters(), 5.0)
-            for part in (*optimizers, *schedules):
-                part.step()
+            for optimizer, schedule in zip(optimizers, schedules, strict=True):
+                optimizer.step()
+                schedule.step()
             done = schedules[0].last_epoch
             follow(kept, tower, min(recipe.average, done / (done + 9)))
             total += loss.item()

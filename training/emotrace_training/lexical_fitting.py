@@ -142,8 +142,9 @@ def _fit_tower(
                 optimiser.zero_grad()
             torch.autograd.backward(loss)
             nn.utils.clip_grad_norm_(tower.parameters(), 1.0)
-            for part in (*optimisers, *schedules):
-                part.step()
+            for optimiser, schedule in zip(optimisers, schedules, strict=True):
+                optimiser.step()
+                schedule.step()
             mean.update_parameters(tower)
             step += 1
             progress(step, steps)
