@@ -19,9 +19,9 @@ from emotrace_training.evaluated_dialogues import pass_through
 TOLERANCE = 1e-5
 
 
-@pytest.fixture(params=["toy", "default"])
+@pytest.fixture(params=["toy", "default", "free"])
 def bundle(request: pytest.FixtureRequest, toy: Path) -> Path:
-    return toy if request.param == "toy" else bundle_path("default")
+    return toy if request.param == "toy" else bundle_path(request.param)
 
 
 async def test_live_equals_file_equals_training(bundle: Path, tmp_path: Path) -> None:

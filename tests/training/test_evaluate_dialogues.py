@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,16 @@ import pytest
 import torch
 
 from emotrace_models.bundle import Bundle
-from emotrace_models.predictor import Predictor
+from emotrace_models.predictor import NothingToHear, Predictor
 from emotrace_training import evaluate_dialogues
 from emotrace_training.compose import composed_file, read_composed
 from emotrace_training.evaluate_dialogues import viewed
-from emotrace_training.evaluated_dialogues import pass_through, utterance, with_known_faces
+from emotrace_training.evaluated_dialogues import (
+    noticed,
+    pass_through,
+    utterance,
+    with_known_faces,
+)
 from emotrace_training.faithfulness import contributions_of, faithfulness
 from emotrace_training.fusion_windows import FACES
 
@@ -39,6 +45,17 @@ def test_side_by_side_is_one_after_the_other(runs, bundle: Bundle) -> None:
             )
             number += 1
     assert number == len(passed.part.labels)
+
+
+def test_turns_of_which_there_is_nothing_are_left_out(runs, bundle: Bundle) -> None:
+    first = read_composed(composed_file(runs.composed, "test", 0))[0]
+    silent = replace(first.turns[0], clip=None, face=None, text=" ")
+    told = replace(silent, text="I am glad to see you here today, my friend")
+    mixed = replace(first, turns=(silent, told, first.turns[0]))
+    (kept,) = noticed(bundle, [mixed, replace(first, turns=(silent,))])
+    assert kept.turns == (told, first.turns[0])
+    with pytest.raises(NothingToHear):
+        pass_through(Predictor(bundle), [mixed])
 
 
 def test_contributions_and_bias_are_the_logits(runs, bundle: Bundle) -> None:

@@ -22,7 +22,12 @@ from emotrace_models.types import Modality
 from emotrace_training.calibrate import calibrated
 from emotrace_training.compose import composed_file, read_composed
 from emotrace_training.decoder_fitting import decoded
-from emotrace_training.evaluated_dialogues import Passed, pass_through, with_known_faces
+from emotrace_training.evaluated_dialogues import (
+    Passed,
+    noticed,
+    pass_through,
+    with_known_faces,
+)
 from emotrace_training.faithfulness import faithfulness
 from emotrace_training.fusion import subsets
 from emotrace_training.fusion_fitting import logits_of, only, used_of
@@ -67,7 +72,7 @@ def command(
         one = loaded[names[number]]
         if Modality.FACIAL in one.fusion.modalities:
             one = with_known_faces(one, of_seed(face, number) / FACES)
-        dialogues = read_composed(composed_file(composed, "test", seed))
+        dialogues = noticed(one, read_composed(composed_file(composed, "test", seed)))
         passed = pass_through(Predictor(one), dialogues)
         for scheme in one.schemes:
             view = one.projected(scheme)

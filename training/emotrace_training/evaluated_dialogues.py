@@ -86,8 +86,27 @@ def utterance(index: int, turn: Turn) -> Utterance:
     return Utterance(index, turn.speaker, 0, length, samples, words, frames)
 
 
+def noticed(bundle: Bundle, dialogues: Sequence[ComposedDialogue]) -> list[ComposedDialogue]:
+    """The dialogues without the turns of which the bundle has nothing to go by: no voice, no face
+    that it looks at, and no words that it reads. A live session gives no estimate for those."""
+    looks = Modality.FACIAL in bundle.fusion.modalities
+    readers = [encoder for encoder in bundle.encoders if encoder.modality == Modality.LEXICAL]
+
+    def there(turn: Turn) -> bool:
+        if turn.clip is not None or (looks and turn.face is not None):
+            return True
+        said = utterance(0, turn)
+        return any(e.encode([(e.start(), said)])[0][0] is not None for e in readers)
+
+    kept = [replace(d, turns=tuple(turn for turn in d.turns if there(turn))) for d in dialogues]
+    return [dialogue for dialogue in kept if dialogue.turns]
+
+
 def pass_through(predictor: Predictor, dialogues: Sequence[ComposedDialogue]) -> Passed:
-    """All dialogues through the Predictor, several side by side, which changes nothing."""
+    """All dialogues through the Predictor, several side by side, which changes nothing.
+
+    Raises NothingToHear for a turn of which the bundle has nothing; see `noticed`.
+    """
     labels, lag = predictor.bundle.labels, predictor.bundle.decoder.lag
     looks = Modality.FACIAL in predictor.modalities
     heard: list[list[HeardTurn]] = [[] for _ in dialogues]
