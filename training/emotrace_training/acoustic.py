@@ -44,7 +44,7 @@ def command(
     ] = None,
     seed: int = 0,
     epochs: Annotated[int | None, typer.Option(help="default: the recipe's")] = None,
-    members: Annotated[int, typer.Option(min=1, help="towers of the encoder")] = 3,
+    members: Annotated[int, typer.Option(min=1, help="towers of the encoder")] = 2,
     folds: Annotated[int, typer.Option(min=2)] = 4,
     variants: Annotated[int, typer.Option(min=1, help="virtual copies, the clip included")] = 8,
     held_out_only: Annotated[bool, typer.Option(help="towers of folds; no encoder")] = False,

@@ -39,7 +39,7 @@ class CompactAcousticConfig:
     """
 
     width: int = 128
-    members: int = 3
+    members: int = 2
     channels: tuple[int, int, int, int] = (32, 64, 96, 128)
     contour: int = 32
     pooled: int = 192
