@@ -113,7 +113,10 @@ def _refused(url: str, status: int) -> ServerUnreachable | ServerNotReady:
             "starting. Try again in a moment; its /readyz says more."
         )
     if status == 403:
-        return ServerNotReady(f"The server at {url} refuses this client (HTTP 403).")
+        return ServerNotReady(
+            f"The server at {url} refuses this client (HTTP 403): there is no stream at that path "
+            "(it is usually /v1/stream), or this client may not come in."
+        )
     return ServerUnreachable(
         f"The server at {url} has no Emotrace stream there (HTTP {status}). "
         "The path is usually /v1/stream."
