@@ -27,6 +27,7 @@ from emotrace_training.acoustic_voices import disguised
 from emotrace_training.losses import contrastive
 from emotrace_training.manifests import Record
 from emotrace_training.muon import muon_and_adamw
+from emotrace_training.one_cycle import one_cycle
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +77,7 @@ def fit_tower(
     tower = AcousticTower(config.tower())
     tower.stages.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizers = muon_and_adamw(tower, recipe.rate, recipe.decay)
-    schedules = [
-        torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, recipe.rate, total_steps=recipe.epochs * recipe.steps, pct_start=0.2,
-            cycle_momentum=False,
-        )
-        for optimizer in optimizers
-    ]  # fmt: skip
+    schedules = one_cycle(optimizers, recipe.rate, recipe.epochs * recipe.steps, warm=0.2)
     parts: list[Any] = [*optimizers, *schedules]
     first = 0
     if checkpoint.exists():

@@ -22,6 +22,7 @@ from emotrace_models.encoders.face_tower import FaceTower, FaceTowerConfig
 from emotrace_models.encoders.prototypes import class_prototypes
 from emotrace_training.face_views import varied
 from emotrace_training.muon import muon_and_adamw
+from emotrace_training.one_cycle import one_cycle
 from emotrace_training.telling import TrainingError
 
 
@@ -69,13 +70,7 @@ def fit_tower(
     kept: FaceTower = copy.deepcopy(tower).eval().requires_grad_(False)
     optimizers = muon_and_adamw(tower, recipe.rate, recipe.decay)
     batches = math.ceil(len(labels) / recipe.batch)
-    schedules = [
-        torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, recipe.rate, total_steps=recipe.epochs * batches, pct_start=0.2,
-            cycle_momentum=False,
-        )
-        for optimizer in optimizers
-    ]  # fmt: skip
+    schedules = one_cycle(optimizers, recipe.rate, recipe.epochs * batches, warm=0.2)
     parts: list[Any] = [tower, kept, *optimizers, *schedules]
     made_by = {"recipe": asdict(recipe), "config": asdict(config), "seed": seed}
     first = 0

@@ -28,6 +28,7 @@ from emotrace_training.lexical_sampling import (
 )
 from emotrace_training.losses import contrastive
 from emotrace_training.muon import Muon
+from emotrace_training.one_cycle import one_cycle
 
 MEMBER_SEEDS = 100  # between the seeds of two towers of one encoder
 
@@ -124,12 +125,7 @@ def _fit_tower(
     losses = _Losses(encoder.width, samples, len(sampler.corpora), recipe)
     steps = recipe.epochs * sampler.batches
     optimisers = _optimisers(tower, losses, recipe)
-    schedules = [
-        torch.optim.lr_scheduler.OneCycleLR(
-            optimiser, recipe.rate, steps, pct_start=0.1, cycle_momentum=False
-        )
-        for optimiser in optimisers
-    ]
+    schedules = one_cycle(optimisers, recipe.rate, steps, warm=0.1)
     keeping = get_ema_multi_avg_fn(recipe.memory)  # type: ignore[no-untyped-call]
     mean = AveragedModel(tower, multi_avg_fn=keeping)
     step = 0
