@@ -18,11 +18,12 @@ from emotrace_models.attribution import attributed
 from emotrace_models.bundle import Bundle
 from emotrace_models.context import Window
 from emotrace_models.decoding import Beam, Decision, EmotionDecoder, Revision, revisions
-from emotrace_models.encoders import SpeakerState
+from emotrace_models.encoders import Encoder, SpeakerState
 from emotrace_models.fusion import FusionOutput, Inputs, Known, Sequences
 from emotrace_models.types import (
     Explanation,
     FloatArray,
+    Modality,
     Prediction,
     Slot,
     Utterance,
@@ -65,6 +66,19 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Felt:
+    """What one encoder made of an utterance, and the speaker's state before and after it."""
+
+    before: SpeakerState
+    values: FloatArray | None
+    after: SpeakerState
+
+
+# By stream. What is heard and seen of an utterance is known before its words are.
+Sensed = Mapping[str, Felt]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Encoded:
     """An utterance's features, and its dialogue with speaker state and window advanced."""
 
@@ -98,28 +112,74 @@ class Predictor:
         return DialogueState(self.bundle.key, frozen_mapping({}), window, self._decoder.start())
 
     def predict(
-        self, items: Sequence[tuple[DialogueState, Utterance]]
+        self,
+        items: Sequence[tuple[DialogueState, Utterance]],
+        sensed: Sequence[Sensed] | None = None,
     ) -> list[tuple[DialogueState, Outcome]]:
         """Each dialogue with its next utterance -> the dialogue after it, and the outcome.
 
-        Raises NothingToHear where an utterance lacks what the bundle needs.
+        sensed: see `encode`. Raises NothingToHear where an utterance lacks what the bundle needs.
         """
-        return self.decode(self.fuse(self.encode(items)))
+        return self.decode(self.fuse(self.encode(items, sensed)))
 
-    def encode(self, items: Sequence[tuple[DialogueState, Utterance]]) -> list[Encoded]:
-        """First step: the features of every modality that is there."""
+    def sense(self, items: Sequence[tuple[DialogueState, Utterance]]) -> list[Sensed]:
+        """What is heard and seen of utterances whose words are not known yet."""
+        early = [e for e in self._encoders.values() if e.modality is not Modality.LEXICAL]
+        found: list[dict[str, Felt]] = [{} for _ in items]
+        for encoder in early:
+            for sensed, felt in zip(found, _felt(encoder, items), strict=True):
+                sensed[encoder.stream] = felt
+        return [frozen_mapping(sensed) for sensed in found]
+
+    @property
+    def prepares(self) -> bool:
+        """Whether `prepare` has anything to do: some slots are read as no other slot is."""
+        readers = self.bundle.fusion.slot_readers
+        return readers is not None and len(set(readers)) > len(self.bundle.fusion.streams)
+
+    def prepare(self, items: Sequence[tuple[DialogueState, str]]) -> list[DialogueState]:
+        """Each dialogue with who speaks next -> the same dialogue, the slots of earlier utterances
+        read as the next turn will read them (models.md 2.10): less is left to do when it is over.
+
+        It changes no result, only when it is computed.
+        """
+        if not self.prepares:
+            return [state for state, _ in items]
+        nobody = frozen_mapping({})
+        ahead = [
+            Encoded(
+                replace(state, window=state.window.push(UtteranceFeatures(-1, speaker, nobody))),
+                UtteranceFeatures(-1, speaker, nobody),
+            )
+            for state, speaker in items
+        ]
+        slots = [self._slots(item.state) for item in ahead]
+        with torch.inference_mode():
+            output = attributed(self.bundle.fusion, self._inputs(slots), self._known(ahead, slots))
+        return [
+            replace(state, read=frozen_mapping({**state.read, **self._read(slots[i], output, i)}))
+            for i, (state, _) in enumerate(items)
+        ]
+
+    def encode(
+        self,
+        items: Sequence[tuple[DialogueState, Utterance]],
+        sensed: Sequence[Sensed] | None = None,
+    ) -> list[Encoded]:
+        """First step: the features of every modality that is there.
+
+        sensed: what `sense` gave for these very utterances; it is used where the speaker's state
+        is still the one that it began from, else computed again.
+        """
+        known = sensed or [frozen_mapping({})] * len(items)
         streams: list[dict[str, FloatArray]] = [{} for _ in items]
         speakers = [dict(state.speakers) for state, _ in items]
         for stream, encoder in self._encoders.items():
-            known = [
-                (state.speakers.get((stream, utterance.speaker), encoder.start()), utterance)
-                for state, utterance in items
-            ]
-            for i, (values, after) in enumerate(encoder.encode(known)):
-                if values is not None:
-                    streams[i][stream] = values
-                if after is not None:
-                    speakers[i][stream, items[i][1].speaker] = after
+            for i, felt in enumerate(_felt(encoder, items, [one.get(stream) for one in known])):
+                if felt.values is not None:
+                    streams[i][stream] = felt.values
+                if felt.after is not None:
+                    speakers[i][stream, items[i][1].speaker] = felt.after
         encoded = []
         for (state, utterance), found, heard in zip(items, streams, speakers, strict=True):
             self._check(utterance, found)
@@ -146,7 +206,7 @@ class Predictor:
     def fuse(self, encoded: Sequence[Encoded]) -> list[Fused]:
         """Second step: the fusion model over all contexts, its reasons, then calibration."""
         fusion = self.bundle.fusion
-        slots = [item.state.window.context().slots(fusion.stream_modalities) for item in encoded]
+        slots = [self._slots(item.state) for item in encoded]
         with torch.inference_mode():
             output = attributed(fusion, self._inputs(slots), self._known(encoded, slots))
         logits = output.logits.numpy()
@@ -207,6 +267,9 @@ class Predictor:
             explanation=explanation,
         )
 
+    def _slots(self, state: DialogueState) -> tuple[Slot, ...]:
+        return state.window.context().slots(self.bundle.fusion.stream_modalities)
+
     def _known(self, encoded: Sequence[Encoded], slots: Sequence[Sequence[Slot]]) -> Known | None:
         """What earlier turns have computed of these slots; None where that is nothing."""
         readers = self.bundle.fusion.slot_readers
@@ -246,6 +309,27 @@ class Predictor:
             )
             for number, (name, spec) in enumerate(specs.items())
         }
+
+
+def _felt(
+    encoder: Encoder,
+    items: Sequence[tuple[DialogueState, Utterance]],
+    known: Sequence[Felt | None] | None = None,
+) -> list[Felt]:
+    """What an encoder makes of utterances. known: what it has made of them already."""
+    found: list[Felt | None] = list(known or [None] * len(items))
+    open_items: list[tuple[int, SpeakerState, Utterance]] = []
+    for i, (state, utterance) in enumerate(items):
+        before = state.speakers.get((encoder.stream, utterance.speaker))
+        earlier = found[i]
+        if earlier is None or earlier.before is not before:
+            open_items.append((i, before, utterance))
+    made = encoder.encode(
+        [(encoder.start() if before is None else before, one) for _, before, one in open_items]
+    )
+    for (i, before, _), (values, after) in zip(open_items, made, strict=True):
+        found[i] = Felt(before, values, after)
+    return [felt for felt in found if felt is not None]
 
 
 def sequences(rows: Sequence[Sequence[FloatArray | None]], width: int) -> Sequences:

@@ -68,7 +68,7 @@ def test_12_2_cached_equals_uncached(bundle: Bundle, share: str, missing: str) -
     cached, kept = logits(predictor, cached=True)
     uncached, _ = logits(predictor, cached=False)
     for one, other in zip(cached, uncached, strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
+        np.testing.assert_array_equal(one, other)  # bit for bit
     assert max(kept) <= 12
     assert max(kept[6:]) <= max(kept[:6])  # it does not grow with the dialogue
 
@@ -91,6 +91,73 @@ def test_a_turn_reads_no_utterance_twice(
     assert max(read[2:]) <= most
     if share == "modality":
         assert read[3] == 1  # A, without words; what the context needs is known
+
+
+@pytest.mark.parametrize("share", ["none", "role_modality", "modality"])
+def test_prepared_equals_unprepared(bundle: Bundle, share: str) -> None:
+    predictor = predictor_of(bundle, share=share)
+    plain, _ = logits(predictor, cached=True)
+    assert predictor.prepares == (share != "modality")
+    state = predictor.start()
+    for one, utterance in zip(plain, utterances(), strict=True):
+        (state,) = predictor.prepare([(state, utterance.speaker)])
+        ((state, outcome),) = predictor.predict([(state, utterance)])
+        np.testing.assert_array_equal(outcome.prediction.logits, one)
+
+
+@pytest.mark.parametrize(("share", "most"), [("modality", 2), ("role_modality", 2), ("none", 2)])
+def test_a_prepared_turn_reads_only_the_new_utterance(
+    bundle: Bundle, share: str, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor = predictor_of(bundle, share=share, missing="mask")
+    read: list[int] = []
+    plain = SlotEncoders.forward
+
+    def counted(self: SlotEncoders, x: Any, last: Any, wanted: torch.Tensor) -> torch.Tensor:
+        read.append(int(wanted.sum()))
+        return plain(self, x, last, wanted)
+
+    monkeypatch.setattr(SlotEncoders, "forward", counted)
+    state = predictor.start()
+    for utterance in utterances():
+        (state,) = predictor.prepare([(state, utterance.speaker)])
+        read.clear()
+        ((state, _),) = predictor.predict([(state, utterance)])
+        assert len(read) == 1
+        assert read[0] <= most
+
+
+def test_what_was_sensed_is_not_computed_again(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor = predictor_of(bundle, share="modality")
+    plain, _ = logits(predictor, cached=True)
+    state, encoded = predictor.start(), []
+    for encoder in bundle.encoders:
+        whole = type(encoder).encode
+
+        def counted(self: Any, items: Any, whole: Any = whole) -> Any:
+            encoded.extend((self.stream, utterance.index) for _, utterance in items)
+            return whole(self, items)
+
+        monkeypatch.setattr(type(encoder), "encode", counted)
+    for index, (one, heard) in enumerate(zip(plain, utterances(), strict=True)):
+        utterance = replace(heard, index=index)
+        (sensed,) = predictor.sense([(state, replace(utterance, transcript=None))])
+        assert "lexical" not in sensed
+        ((state, outcome),) = predictor.predict([(state, utterance)], [sensed])
+        np.testing.assert_array_equal(outcome.prediction.logits, one)
+    assert len(set(encoded)) == len(encoded)
+
+
+def test_what_was_sensed_of_another_state_is_computed_again(bundle: Bundle) -> None:
+    predictor = predictor_of(bundle, share="modality")
+    first, second = utterances()[0], replace(utterances()[1], speaker=utterances()[0].speaker)
+    (stale,) = predictor.sense([(predictor.start(), second)])
+    ((state, _),) = predictor.predict([(predictor.start(), first)])
+    ((_, wrong),) = predictor.predict([(state, second)], [stale])
+    ((_, right),) = predictor.predict([(state, second)])
+    np.testing.assert_array_equal(wrong.prediction.logits, right.prediction.logits)
 
 
 def test_dialogues_of_a_batch_keep_their_own(bundle: Bundle) -> None:

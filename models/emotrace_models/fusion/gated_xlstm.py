@@ -146,8 +146,10 @@ class SlotEncoders(nn.Module):
         features = x.new_zeros(*x.shape[:2], width)
         if not len(used):
             return features
-        # The items that are read come first, as many of them as the fullest encoder has.
-        most = int(read.sum(1).max())
+        # The items that are read come first, as many of them as the fullest encoder has; but not
+        # one alone where more can be: a single row is rounded otherwise than the same row in
+        # company, and what a dialogue remembers would then differ from what it computes anew.
+        most = max(int(read.sum(1).max()), min(2, read.shape[1]))
         items = read[used[:, 0]].int().argsort(dim=1, descending=True, stable=True)[:, :most]
         y = self._run(x[used, items], last[used, items], _groups(used[:, 0].tolist(), len(read)))
         features[used, items] = y.masked_fill(~read[used, items].unsqueeze(-1), 0.0)
