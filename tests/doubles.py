@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 
 from emotrace_models.bundle import Bundle
-from emotrace_models.predictor import DialogueState, NothingToHear, Predictor
+from emotrace_models.predictor import DialogueState, NothingToHear, Predictor, Sensed
+from emotrace_models.speech_gate import Appraisal, appraise
 from emotrace_models.types import FloatArray, Modality, Transcript, Utterance
 from emotrace_models.voice_activity import VoiceState
 from emotrace_protocol import Event, Message, decode_event, encode
 from emotrace_service.errors import EngineError, UtteranceIncomplete
-from emotrace_service.inference import Detected, Predicted, StageTimes
+from emotrace_service.inference import Detected, Heard, Predicted, StageTimes
 from emotrace_service.listening import SocketClosed
 from emotrace_service.logs import logger
 from emotrace_service.metrics import Metrics
@@ -77,7 +78,7 @@ class EnergyBackend:
 
     def start_voice(self) -> VoiceState:
         nothing = np.zeros(1, np.float32)
-        return VoiceState(nothing, nothing, nothing)
+        return VoiceState(nothing)
 
     async def detect(self, blocks: Sequence[FloatArray], states: Sequence[VoiceState]) -> Detected:
         if self.broken is not None:
@@ -96,8 +97,33 @@ class EnergyBackend:
             raise EngineError("the model failed")
         return Transcript(self.words or "", "server", language)
 
-    async def predict(
+    async def appraise(self, utterance: Utterance, *, interim: bool = False) -> Appraisal:
+        return appraise(utterance)
+
+    async def sense(
         self, state: DialogueState, utterance: Utterance, *, interim: bool = False
+    ) -> Heard:
+        return Heard(self.predictor.sense([(state, utterance)])[0], StageTimes())
+
+    async def prepare(self, state: DialogueState, speaker: str) -> DialogueState:
+        return self.predictor.prepare([(state, speaker)])[0]
+
+    def pressure(self, now: float) -> float:
+        return 0.0
+
+    def watch(self, now: float) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass
+
+    async def predict(
+        self,
+        state: DialogueState,
+        utterance: Utterance,
+        sensed: Sensed | None = None,
+        *,
+        interim: bool = False,
     ) -> Predicted:
         if self.hold is not None:
             self.waiting += 1
@@ -110,10 +136,10 @@ class EnergyBackend:
             raise EngineError("the model failed")
         self.predicted.append(utterance)
         try:
-            ((after, outcome),) = self.predictor.predict([(state, utterance)])
+            ((after, outcome),) = self.predictor.predict([(state, utterance)], [sensed or {}])
         except NothingToHear as error:
             raise UtteranceIncomplete(str(error)) from error
-        return Predicted(after, outcome, StageTimes(0.0, 0.0, 0.0, 0.0))
+        return Predicted(after, outcome, StageTimes())
 
 
 class MemorySocket:

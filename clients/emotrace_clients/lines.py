@@ -10,6 +10,7 @@ from emotrace_protocol.events import (
     EmotionFinal,
     EmotionRevised,
     Failed,
+    ServiceDegraded,
     SessionEnded,
     SessionStarted,
     SpeechRejected,
@@ -54,7 +55,7 @@ class PlainLines:
                 return [wording.rejected(event)]
             case EmotionRevised():
                 return [f"revised  {wording.revision(event)}"]
-            case Warned():
+            case Warned() | ServiceDegraded():
                 return [f"warning  {wording.printable(event.message)}"]
             case Failed():
                 return [f"error  {wording.printable(event.message)}"]

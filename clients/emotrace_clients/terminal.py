@@ -22,6 +22,7 @@ from emotrace_protocol.events import (
     EmotionRevised,
     Failed,
     Heartbeat,
+    ServiceDegraded,
     SessionEnded,
     SessionStarted,
     SpeechEnded,
@@ -98,12 +99,15 @@ class LiveView:
             case TranscriptFinal():
                 self._words[event.utterance] = event.text
             case EmotionFinal():
+                interim = self._interim.get(event.speaker)
+                if interim is not None and interim.utterance == event.utterance:
+                    del self._interim[event.speaker]  # it came while words were waited for
                 self._print(self._row(event))
             case EmotionRevised():
                 line = Text("   ↺ revised  ", style="bold")
                 line.append(wording.revision(event), style=_style(event.label))
                 self._print(line)
-            case Warned():
+            case Warned() | ServiceDegraded():
                 self._print(Text(f"   ! {wording.printable(event.message)}", style="yellow"))
             case Failed():
                 self._print(Text(f"   ✗ {wording.printable(event.message)}", style="red"))

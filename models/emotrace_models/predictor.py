@@ -145,7 +145,7 @@ class Predictor:
         """
         if not self.prepares:
             return [state for state, _ in items]
-        nobody = frozen_mapping({})
+        nobody: Mapping[str, FloatArray] = frozen_mapping({})
         ahead = [
             Encoded(
                 replace(state, window=state.window.push(UtteranceFeatures(-1, speaker, nobody))),

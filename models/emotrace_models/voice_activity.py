@@ -1,7 +1,8 @@
-"""VoiceDetector: one 32 ms frame of sound and a state -> probability of speech and the next state.
+"""VoiceDetector: 32 ms frames of sound and a state -> probabilities of speech and the next state.
 
-The network is Silero VAD v6 (MIT licence), whose ONNX file ships inside faster-whisper. Its state
-is a value: stepping frame by frame gives exactly what a whole file at once gives.
+The network is Silero VAD v6 (MIT licence), whose ONNX file ships inside faster-whisper; it is run
+as a graph over channels (voice_graph.py), so that all sessions share a run. A state is a value:
+stepping frame by frame gives exactly what all frames at once give.
 """
 
 from __future__ import annotations
@@ -15,10 +16,13 @@ import numpy as np
 import onnxruntime
 
 from emotrace_models.types import FloatArray
+from emotrace_models.voice_graph import STATE_WIDTH, row_graph
 
 FRAME_SAMPLES = 512
 CONTEXT_SAMPLES = 64  # end of the frame before, put in front of each frame
-STATE_WIDTH = 128
+_CONTEXT = slice(0, CONTEXT_SAMPLES)
+_HIDDEN = slice(_CONTEXT.stop, _CONTEXT.stop + STATE_WIDTH)
+_CELL = slice(_HIDDEN.stop, _HIDDEN.stop + STATE_WIDTH)
 
 ASSET = "silero_vad_v6.onnx"
 
@@ -31,12 +35,10 @@ class VoiceDetectorUnavailable(RuntimeError):
 class VoiceState:
     """What the detector remembers of one channel.
 
-    context: [64] the end of the last frame. hidden, cell: [128] of the LSTM.
+    values: [320] the end of the last frame [64], then hidden [128] and cell [128] of the LSTM.
     """
 
-    context: FloatArray
-    hidden: FloatArray
-    cell: FloatArray
+    values: FloatArray
 
 
 def asset_path() -> Path:
@@ -70,45 +72,53 @@ class VoiceDetector:
         path = path or asset_path()
         try:
             self._session = onnxruntime.InferenceSession(
-                str(path), options, providers=["CPUExecutionProvider"]
+                row_graph(path), options, providers=["CPUExecutionProvider"]
             )
-        except Exception as error:  # onnxruntime's own errors share no base class
+        except Exception as error:  # onnx's and onnxruntime's own errors share no base class
             raise VoiceDetectorUnavailable(f"{path.name} cannot be loaded: {error}") from error
-        names = tuple(one.name for one in self._session.get_inputs())
-        if names != ("input", "h", "c"):
-            raise VoiceDetectorUnavailable(
-                f"{path.name} takes {names}; expected Silero VAD v6 with input, h and c"
-            )
 
     def start(self) -> VoiceState:
         """The state before any sound."""
-        zeros = np.zeros(STATE_WIDTH, np.float32)
-        return VoiceState(np.zeros(CONTEXT_SAMPLES, np.float32), zeros, zeros)
+        return VoiceState(np.zeros(_CELL.stop, np.float32))
 
     def forward(
-        self, frames: FloatArray, states: Sequence[VoiceState]
-    ) -> tuple[FloatArray, tuple[VoiceState, ...]]:
-        """frames [row, 512] with a state a row -> probabilities [row] and the next states.
+        self, sounds: Sequence[FloatArray], states: Sequence[VoiceState]
+    ) -> tuple[list[FloatArray], list[VoiceState]]:
+        """sounds: of each channel its next frames [frame, 512], any number, with a state a channel
+        -> its probabilities [frame], and the next states.
 
-        Rows are channels, of one session or of many. The network's first axis is time, not
-        rows, so each row is a run of its own, and company never changes a result.
+        Channels may be of one session or of many: company changes no bit of a result. Raises
+        ValueError where the shapes do not fit.
         """
-        if frames.shape != (len(states), FRAME_SAMPLES):
+        if len(sounds) != len(states) or any(
+            sound.ndim != 2 or sound.shape[1] != FRAME_SAMPLES for sound in sounds
+        ):
             raise ValueError(
-                f"frames of shape {frames.shape} for {len(states)} states; "
-                f"expected ({len(states)}, {FRAME_SAMPLES})"
+                f"sounds of shapes {[sound.shape for sound in sounds]} for {len(states)} states; "
+                f"expected [frame, {FRAME_SAMPLES}] for each state"
             )
-        probabilities = np.empty(len(states), np.float32)
-        following = []
-        for row, (frame, state) in enumerate(zip(frames, states, strict=True)):
-            output, hidden, cell = self._session.run(
-                None,
-                {
-                    "input": np.concatenate([state.context, frame])[np.newaxis],
-                    "h": state.hidden[np.newaxis, np.newaxis],
-                    "c": state.cell[np.newaxis, np.newaxis],
-                },
-            )
-            probabilities[row] = output[0]
-            following.append(VoiceState(frame[-CONTEXT_SAMPLES:].copy(), hidden[0, 0], cell[0, 0]))
-        return probabilities, tuple(following)
+        if not sounds:
+            return [], []
+        memory = np.stack([state.values for state in states])  # [channel, 320]
+        probabilities = [np.empty(len(sound), np.float32) for sound in sounds]
+        for frame in range(max(len(sound) for sound in sounds)):
+            rows = [row for row, sound in enumerate(sounds) if frame < len(sound)]
+            found = self._step(np.stack([sounds[row][frame] for row in rows]), memory, rows)
+            for row, probability in zip(rows, found, strict=True):
+                probabilities[row][frame] = probability
+        return probabilities, [VoiceState(values.copy()) for values in memory]
+
+    def _step(self, frames: FloatArray, memory: FloatArray, rows: list[int]) -> FloatArray:
+        """One frame of some channels; their memory is overwritten."""
+        before = memory[rows]
+        found, hidden, cell = self._session.run(
+            None,
+            {
+                "input": np.concatenate([before[:, _CONTEXT], frames], axis=1),
+                "h": before[np.newaxis, :, _HIDDEN],
+                "c": before[np.newaxis, :, _CELL],
+            },
+        )
+        memory[rows] = np.concatenate([frames[:, -CONTEXT_SAMPLES:], hidden[0], cell[0]], axis=1)
+        probabilities: FloatArray = found
+        return probabilities

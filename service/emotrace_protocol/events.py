@@ -170,7 +170,8 @@ class Estimate(UtteranceEvent):
 
 
 class EmotionInterim(Estimate):
-    """An estimate in mid-utterance, from the audio up to `end_ms`. Nothing is kept of it."""
+    """An estimate that is not the last word, from the audio up to `end_ms`: somebody still speaks,
+    or may go on, or the words are not there yet. Nothing is kept of it."""
 
     type: Literal["emotion.interim"] = "emotion.interim"
 
@@ -218,7 +219,11 @@ class DecoderResult(Part):
 
 
 class Timings(Part):
-    """Milliseconds. lag: from the arrival of the audio that ended the utterance to this event."""
+    """Milliseconds. lag: from the arrival of the audio that ended the utterance to this event.
+
+    foreseen: the estimate was made while the server waited for more speech, so that of the other
+    times only the lag was felt.
+    """
 
     endpointing_ms: float
     queue_ms: float
@@ -227,6 +232,7 @@ class Timings(Part):
     fusion_ms: float
     decoding_ms: float
     lag_ms: float
+    foreseen: bool = False
 
 
 class EmotionFinal(Estimate):
@@ -247,6 +253,14 @@ class EmotionRevised(UtteranceEvent):
     label: str
     posterior: dict[str, Probability]
     cause: int
+
+
+class ServiceDegraded(Event):
+    """The server has too much to do, and leaves something out; or does so no more (level 0)."""
+
+    type: Literal["service.degraded"] = "service.degraded"
+    level: int = Field(ge=0, le=3, description="0 nothing is left out; each level keeps the former")
+    message: str
 
 
 class MarkerReached(Event):
@@ -318,6 +332,7 @@ ServerEvent = Annotated[
     | EmotionInterim
     | EmotionFinal
     | EmotionRevised
+    | ServiceDegraded
     | MarkerReached
     | Heartbeat
     | Warned
@@ -335,6 +350,7 @@ EVENTS: dict[str, type[Event]] = {
     "emotion.interim": EmotionInterim,
     "emotion.final": EmotionFinal,
     "emotion.revised": EmotionRevised,
+    "service.degraded": ServiceDegraded,
     "marker.reached": MarkerReached,
     "heartbeat": Heartbeat,
     "warning": Warned,

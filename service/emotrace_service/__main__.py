@@ -41,6 +41,8 @@ Every option is also an environment variable (--max-sessions is EMOTRACE_MAX_SES
 that are rarely changed are environment variables only.
 """
 
+SWITCH_S = 0.001  # how long a thread may hold the interpreter where another waits for it
+
 cli = typer.Typer(
     name="emotrace-serve",
     help=HELP,
@@ -116,6 +118,8 @@ def run(settings: Settings) -> None:
             gc.freeze()
             tell(serving, url)
 
+        # A compute thread in Python code would hold up the event loop for five milliseconds.
+        sys.setswitchinterval(SWITCH_S)
         app = create_app(settings, on_ready=on_ready)
         GracefulServer(uvicorn_config(app), app.state.serving).run(sockets=[listener])
 

@@ -113,7 +113,8 @@ async def analyze(
         metrics=serving.metrics,
         log=serving.log.bind(session=name),
         clock=serving.clock,
-        behind=lambda: True,
+        busy=lambda: True,
+        blind=lambda: False,
     )
     await emit(events.SessionStarted, **started_fields(name, plan, serving.settings))
     taken = 0

@@ -81,6 +81,13 @@ class Batcher(Generic[Payload]):
         return sum(map(len, self._waiting.values()))
 
     @property
+    def oldest(self) -> float | None:
+        """When the item came that waits longest; None: nothing waits."""
+        self._purge()
+        arrivals = (item.arrival for waiting in self._waiting.values() for item in waiting)
+        return min(arrivals, default=None)
+
+    @property
     def full(self) -> bool:
         """Whether `add` would refuse an item now."""
         if len(self) < self._capacity:

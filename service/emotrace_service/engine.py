@@ -1,10 +1,12 @@
 """The engine: models on worker threads, so that the event loop never computes.
 
-Sessions await `detect`, `transcribe` and `predict`. Each call becomes an item with a future of its
-own; the pure Batcher says what runs together and when. Threads compute with one torch thread each,
-so that all compute together uses no more threads than it was given.
+Sessions await `detect`, `appraise`, `sense`, `transcribe`, `predict` and `prepare`. Each call
+becomes an item with a future of its own; the pure Batcher says what runs together and when. Threads
+compute with one torch thread each, so that all compute together uses no more threads than it was
+given.
 
     a model that raises      reaches the items that raise when they run alone, and no other
+    a model that hangs       likewise: its thread is given up, and a new one goes on
     a caller that is gone    its item is left out before it costs anything
     an item that is late     (interim estimates only) is given up
 """
@@ -12,33 +14,47 @@ so that all compute together uses no more threads than it was given.
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
+import numpy as np
 import torch
 
-from emotrace_models.predictor import DialogueState, NothingToHear, Predictor
+from emotrace_models.predictor import DialogueState, NothingToHear, Predictor, Sensed
+from emotrace_models.speech_gate import Appraisal, appraise
 from emotrace_models.transcription import Transcriber
-from emotrace_models.types import FloatArray, Transcript, Utterance
+from emotrace_models.types import FloatArray, Transcript, Utterance, frozen_mapping
 from emotrace_models.voice_activity import VoiceDetector, VoiceState
 from emotrace_service.batching import BatcherFull, BatchPolicy, Item, Priority
 from emotrace_service.errors import EngineClosed, EngineError, UtteranceIncomplete
-from emotrace_service.inference import Detected, Predicted, StageTimes
-from emotrace_service.lanes import Call, Lane, Lanes
+from emotrace_service.inference import Detected, Heard, Predicted, StageTimes
+from emotrace_service.lanes import Call, Lane, Lanes, settle
 from emotrace_service.metrics import Metrics
 
-DETECT, PREDICT, INTERIM, TRANSCRIBE = "detect", "predict", "interim", "transcribe"
+DETECT, APPRAISE, SENSE, PREDICT = "detect", "appraise", "sense", "predict"
+PREPARE, TRANSCRIBE = "prepare", "transcribe"
+INTERIM = "interim "  # before the name of a kind: for an estimate that may be left out
 INTERIM_DEADLINE_S = 0.5
-DETECTIONS_A_TURN = 8
-INTERIMS_A_TURN = 4
+DETECTION = BatchPolicy(max_items=128, max_wait=0.004)
+BESIDE = BatchPolicy(max_items=4, max_wait=0.0)  # what a final may have to wait for is kept short
+NICENESS = 5  # of compute threads: the event loop goes first
+
+NOTHING: Sensed = frozen_mapping({})
+
+Results = list[Any]
+Compute = Callable[[list[Item[Call]]], Results]
 
 
 class LocalBackend:
     """An InferenceBackend of threads in this process. `close` ends them.
 
-    predictors: by the key of their bundle.
+    predictors: by the key of their bundle. capacity: items that may wait. transcribed_together:
+    utterances at most. hang_s: a batch that runs longer is given up.
     """
 
     def __init__(
@@ -51,33 +67,52 @@ class LocalBackend:
         policy: BatchPolicy,
         capacity: int,
         metrics: Metrics,
+        transcribed_together: int = 1,
+        hang_s: float = 60.0,
     ) -> None:
         self._predictors = predictors
         self._detector = detector
         self._transcriber = transcriber
         self._metrics = metrics
+        self._hang_s = hang_s
+        self._compute: dict[str, Compute] = {
+            DETECT: self._detect,
+            APPRAISE: self._appraise,
+            SENSE: self._sense,
+            PREDICT: self._predict,
+            PREPARE: self._prepare,
+            TRANSCRIBE: self._transcribe,
+        }
         self._lanes = Lanes(
             (
-                Lane({DETECT: BatchPolicy(DETECTIONS_A_TURN, 0.0), PREDICT: policy}, capacity),
-                Lane({INTERIM: BatchPolicy(INTERIMS_A_TURN, 0.0)}, capacity, beside=True),
-                Lane({TRANSCRIBE: BatchPolicy(1, 0.0)}, capacity, beside=True),
+                Lane(
+                    {
+                        DETECT: DETECTION,
+                        APPRAISE: BatchPolicy(1, 0.0),
+                        **{f"{SENSE} {key}": policy for key in predictors},
+                        **{f"{PREDICT} {key}": policy for key in predictors},
+                    },
+                    capacity,
+                ),
+                Lane(
+                    {
+                        INTERIM + APPRAISE: BESIDE,
+                        **{f"{INTERIM}{SENSE} {key}": BESIDE for key in predictors},
+                        **{f"{INTERIM}{PREDICT} {key}": BESIDE for key in predictors},
+                        **{f"{PREPARE} {key}": BESIDE for key in predictors},
+                    },
+                    capacity,
+                    beside=True,
+                ),
+                Lane({TRANSCRIBE: BatchPolicy(transcribed_together, 0.0)}, capacity, beside=True),
             ),
             threads,
         )
-        self._work: dict[str, Callable[[list[Item[Call]]], None]] = {
-            DETECT: self._run_detections,
-            TRANSCRIBE: self._run_transcriptions,
-            PREDICT: self._run_predictions,
-            INTERIM: self._run_predictions,
-        }
+        self._alone: deque[Item[Call]] = deque()  # of batches that failed
         self._wake = threading.Condition()
         self._closed = False
-        self._threads = [
-            threading.Thread(target=self._serve, name=f"compute-{number}", daemon=True)
-            for number in range(threads)
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._workers = [_Worker(self, number) for number in range(threads)]
+        self._started = threads
 
     def transcribes(self, language: str | None) -> bool:
         return self._transcriber is not None and self._transcriber.supports(language)
@@ -92,37 +127,83 @@ class LocalBackend:
         detected: Detected = await self._submit(DETECT, (blocks, states))
         return detected
 
+    async def appraise(self, utterance: Utterance, *, interim: bool = False) -> Appraisal:
+        appraisal: Appraisal = await self._submit(APPRAISE, (utterance,), interim=interim)
+        return appraisal
+
+    async def sense(
+        self, state: DialogueState, utterance: Utterance, *, interim: bool = False
+    ) -> Heard:
+        heard: Heard = await self._submit(
+            f"{SENSE} {state.bundle}", (state, utterance), interim=interim
+        )
+        return heard
+
     async def transcribe(self, utterance: Utterance, language: str | None) -> Transcript | None:
+        if not self.transcribes(language):
+            raise EngineError(f"there is no transcriber for the language {language!r}")
         transcript: Transcript | None = await self._submit(TRANSCRIBE, (utterance, language))
         return transcript
 
     async def predict(
-        self, state: DialogueState, utterance: Utterance, *, interim: bool = False
+        self,
+        state: DialogueState,
+        utterance: Utterance,
+        sensed: Sensed | None = None,
+        *,
+        interim: bool = False,
     ) -> Predicted:
-        kind = INTERIM if interim else PREDICT
-        predicted: Predicted = await self._submit(kind, (state, utterance))
+        predicted: Predicted = await self._submit(
+            f"{PREDICT} {state.bundle}", (state, utterance, sensed), interim=interim
+        )
         return predicted
+
+    async def prepare(self, state: DialogueState, speaker: str) -> DialogueState:
+        if not self._predictors[state.bundle].prepares:
+            return state
+        prepared: DialogueState = await self._submit(f"{PREPARE} {state.bundle}", (state, speaker))
+        return prepared
 
     async def close(self) -> None:
         """Finish the batches that run, refuse what waits, end the threads."""
         with self._wake:
             self._closed = True
             self._wake.notify_all()
-        for thread in self._threads:
-            await asyncio.to_thread(thread.join)
-        for item in self._lanes.rest():
-            item.payload.settle(error=EngineClosed("the server stops"))
+        for worker in tuple(self._workers):
+            await asyncio.to_thread(worker.join)
+        settle(
+            (item.payload, None, EngineClosed("the server stops"))
+            for item in (*self._alone, *self._lanes.rest())
+        )
 
-    async def _submit(self, kind: str, arguments: tuple[Any, ...]) -> Any:
+    def watch(self, now: float) -> None:
+        """Give up the threads whose batch has run for too long; call it every second or so."""
+        with self._wake:
+            hung = [one for one in self._workers if now - one.busy_since > self._hang_s]
+            for worker in hung:
+                worker.abandon()
+                self._workers.remove(worker)
+                self._workers.append(_Worker(self, self._started))
+                self._started += 1
+                self._lanes.done(worker.batch[0].kind)
+                self._split(worker.batch, EngineError("the model hung"))
+                self._wake.notify()
+
+    def pressure(self, now: float) -> float:
+        """Seconds that the oldest urgent item has waited."""
+        with self._wake:
+            return self._lanes.pressure(now)
+
+    async def _submit(self, kind: str, arguments: tuple[Any, ...], *, interim: bool = False) -> Any:
         loop = asyncio.get_running_loop()
         call = Call(arguments, loop.create_future(), loop)
         now = time.monotonic()
         item = Item(
-            kind,
+            INTERIM + kind if interim else kind,
             call,
-            Priority.INTERIM if kind == INTERIM else Priority.FINAL,
+            Priority.INTERIM if interim else Priority.FINAL,
             arrival=now,
-            deadline=now + INTERIM_DEADLINE_S if kind == INTERIM else None,
+            deadline=now + INTERIM_DEADLINE_S if interim else None,
         )
         with self._wake:
             if self._closed:
@@ -137,61 +218,96 @@ class LocalBackend:
         finally:
             item.cancelled = call.future.cancelled()
 
-    def _serve(self) -> None:
-        torch.set_num_threads(1)
-        torch.set_flush_denormal(True)
-        while batch := self._next():
-            kind = batch[0].kind
-            try:
-                self._work[kind](batch)
-            finally:
-                with self._wake:
-                    self._lanes.done(kind)
-                    self._wake.notify()
-
-    def _next(self) -> list[Item[Call]] | None:
-        """Waits for the next batch; None: the engine is closed."""
+    def next(self) -> list[Item[Call]] | None:
+        """Waits for the next batch; None: the engine is closed. Called by workers."""
         with self._wake:
             while not self._closed:
+                if item := self._next_alone():
+                    return [item]
                 now = time.monotonic()
-                for late in self._lanes.expired(now):
-                    late.payload.settle(error=EngineError("it would come too late"))
+                settle(
+                    (late.payload, None, EngineError("it would come too late"))
+                    for late in self._lanes.expired(now)
+                )
                 if batch := self._lanes.take(now):
                     return batch
                 self._wake.wait(self._lanes.wait(now))
             return None
 
-    def _run_detections(self, batch: list[Item[Call]]) -> None:
-        for item in batch:
-            _settle_with(item.payload, self._detect)
-
-    def _run_transcriptions(self, batch: list[Item[Call]]) -> None:
-        assert self._transcriber is not None
-        for item in batch:
-            _settle_with(item.payload, self._transcriber.transcribe)
-
-    def _run_predictions(self, batch: list[Item[Call]]) -> None:
-        bundle = batch[0].payload.arguments[0].bundle
-        if others := [item for item in batch if item.payload.arguments[0].bundle != bundle]:
-            self._run_predictions([item for item in batch if item not in others])
-            self._run_predictions(others)
-            return
-        self._metrics.batches.observe(len(batch))
-        try:
-            results = self._predict(self._predictors[bundle], batch)
-        except Exception as error:
-            if len(batch) == 1:
-                batch[0].payload.settle(error=_failure(error))
-                return
-            for item in batch:  # one of them is poison: only alone does it hurt nobody else
-                self._run_predictions([item])
-            return
-        for item, result in zip(batch, results, strict=True):
-            item.payload.settle(result)
-
-    def _predict(self, predictor: Predictor, batch: list[Item[Call]]) -> list[Predicted]:
+    def run(self, worker: _Worker, batch: list[Item[Call]]) -> None:
+        """Compute a batch and hand over its results. Called by workers."""
+        kind = batch[0].kind.removeprefix(INTERIM).partition(" ")[0]
         begun = time.monotonic()
-        encoded = predictor.encode([item.payload.arguments for item in batch])
+        results: Results = []
+        failed: Exception | None = None
+        try:
+            results = self._compute[kind](batch)
+        except Exception as error:
+            failed = error
+        with self._wake:
+            if worker.abandoned:
+                return
+            self._lanes.done(batch[0].kind)
+            if failed is not None:
+                self._split(batch, _failure(failed))
+            self._wake.notify()
+        self._metrics.compute.labels(kind).inc(time.monotonic() - begun)
+        if failed is None:
+            calls = (item.payload for item in batch)
+            settle((call, one, None) for call, one in zip(calls, results, strict=True))
+
+    def _split(self, batch: list[Item[Call]], error: EngineError) -> None:
+        """One item of a failed batch is poison: only alone does it hurt nobody else."""
+        if len(batch) == 1:
+            settle([(batch[0].payload, None, error)])
+        else:
+            self._alone.extend(batch)
+
+    def _next_alone(self) -> Item[Call] | None:
+        while self._alone:
+            item = self._alone.popleft()
+            if not item.cancelled:
+                self._lanes.begin(item.kind)
+                return item
+        return None
+
+    def _detect(self, batch: list[Item[Call]]) -> Results:
+        sounds: list[FloatArray] = []
+        states: list[VoiceState] = []
+        for item in batch:
+            blocks, own = item.payload.arguments
+            sounds.extend(np.stack(blocks, axis=1))  # of each channel [frame, 512]
+            states += own
+        probabilities, following = self._detector.forward(sounds, states)
+        results: Results = []
+        row = 0
+        for item in batch:
+            rows = slice(row, row + len(item.payload.arguments[1]))
+            by_block = np.stack(probabilities[rows], axis=1)
+            results.append(Detected(tuple(by_block), tuple(following[rows])))
+            row = rows.stop
+        return results
+
+    def _appraise(self, batch: list[Item[Call]]) -> Results:
+        return [appraise(*item.payload.arguments) for item in batch]
+
+    def _sense(self, batch: list[Item[Call]]) -> Results:
+        begun = time.monotonic()
+        sensed = self._predictor(batch).sense([item.payload.arguments for item in batch])
+        encoding = time.monotonic() - begun
+        return [
+            Heard(one, StageTimes(queue=begun - item.arrival, encoding=encoding))
+            for item, one in zip(batch, sensed, strict=True)
+        ]
+
+    def _predict(self, batch: list[Item[Call]]) -> Results:
+        self._metrics.batches.observe(len(batch))
+        predictor = self._predictor(batch)
+        begun = time.monotonic()
+        encoded = predictor.encode(
+            [item.payload.arguments[:2] for item in batch],
+            [item.payload.arguments[2] or NOTHING for item in batch],
+        )
         after_encoding = time.monotonic()
         fused = predictor.fuse(encoded)
         after_fusion = time.monotonic()
@@ -211,22 +327,49 @@ class LocalBackend:
             for item, (state, outcome) in zip(batch, decoded, strict=True)
         ]
 
-    def _detect(self, blocks: Sequence[FloatArray], states: Sequence[VoiceState]) -> Detected:
-        states = tuple(states)
-        probabilities = []
-        for block in blocks:
-            row, states = self._detector.forward(block, states)
-            probabilities.append(row)
-        return Detected(tuple(probabilities), states)
+    def _prepare(self, batch: list[Item[Call]]) -> Results:
+        return list(self._predictor(batch).prepare([item.payload.arguments for item in batch]))
+
+    def _transcribe(self, batch: list[Item[Call]]) -> Results:
+        assert self._transcriber is not None
+        return list(self._transcriber.transcribe([item.payload.arguments for item in batch]))
+
+    def _predictor(self, batch: list[Item[Call]]) -> Predictor:
+        """A batch is of one kind, and so of one bundle."""
+        return self._predictors[batch[0].payload.arguments[0].bundle]
 
 
-def _settle_with(call: Call, compute: Callable[..., Any]) -> None:
-    try:
-        result = compute(*call.arguments)
-    except Exception as error:
-        call.settle(error=_failure(error))
-    else:
-        call.settle(result)
+class _Worker:
+    """A compute thread. busy_since: when its batch began; it has none at infinity."""
+
+    def __init__(self, backend: LocalBackend, number: int) -> None:
+        self.busy_since = float("inf")
+        self.batch: list[Item[Call]] = []
+        self._abandoned = threading.Event()
+        self._backend = backend
+        self._thread = threading.Thread(target=self._serve, name=f"compute-{number}", daemon=True)
+        self._thread.start()
+
+    @property
+    def abandoned(self) -> bool:
+        return self._abandoned.is_set()
+
+    def abandon(self) -> None:
+        """Its batch runs for ever: whatever it may still give, nobody takes it."""
+        self._abandoned.set()
+
+    def join(self) -> None:
+        self._thread.join()
+
+    def _serve(self) -> None:
+        torch.set_num_threads(1)
+        torch.set_flush_denormal(True)
+        with suppress(AttributeError, OSError):  # a courtesy of Linux
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+        while not self.abandoned and (batch := self._backend.next()):
+            self.batch, self.busy_since = batch, time.monotonic()
+            self._backend.run(self, batch)
+            self.busy_since = float("inf")
 
 
 def _failure(cause: Exception) -> EngineError:

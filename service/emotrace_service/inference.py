@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from emotrace_models.predictor import DialogueState, Outcome
+from emotrace_models.predictor import DialogueState, Outcome, Sensed
+from emotrace_models.speech_gate import Appraisal
 from emotrace_models.types import FloatArray, Transcript, Utterance
 from emotrace_models.voice_activity import VoiceState
 
@@ -15,10 +16,18 @@ from emotrace_models.voice_activity import VoiceState
 class StageTimes:
     """Seconds. queue: until the batch began; the others are of the whole batch."""
 
-    queue: float
-    encoding: float
-    fusion: float
-    decoding: float
+    queue: float = 0.0
+    encoding: float = 0.0
+    fusion: float = 0.0
+    decoding: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Heard:
+    """What was heard and seen of an utterance, and how long it took."""
+
+    sensed: Sensed
+    times: StageTimes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,7 +48,11 @@ class Detected:
 
 
 class InferenceBackend(Protocol):
-    """What a session needs of the models, wherever they run."""
+    """What a session needs of the models, wherever they run.
+
+    Every coroutine raises EngineError; one for an interim estimate also where its result would
+    come too late to be of use.
+    """
 
     def transcribes(self, language: str | None) -> bool:
         """Whether `transcribe` has words of this language to give (BCP 47; None: any)."""
@@ -51,12 +64,37 @@ class InferenceBackend(Protocol):
         """A channel on which nothing was heard."""
 
     async def detect(self, blocks: Sequence[FloatArray], states: Sequence[VoiceState]) -> Detected:
-        """blocks: each [channel, 512], in order. Raises EngineError."""
+        """blocks: each [channel, 512], in order."""
+
+    async def appraise(self, utterance: Utterance, *, interim: bool = False) -> Appraisal:
+        """Whether it is speech at all, and what is to be said of its sound."""
+
+    async def sense(
+        self, state: DialogueState, utterance: Utterance, *, interim: bool = False
+    ) -> Heard:
+        """What is heard and seen of an utterance, before its words are known."""
 
     async def transcribe(self, utterance: Utterance, language: str | None) -> Transcript | None:
-        """None: no words were heard. Raises EngineError."""
+        """None: no words were heard."""
 
     async def predict(
-        self, state: DialogueState, utterance: Utterance, *, interim: bool = False
+        self,
+        state: DialogueState,
+        utterance: Utterance,
+        sensed: Sensed | None = None,
+        *,
+        interim: bool = False,
     ) -> Predicted:
-        """Raises EngineError; an interim one also where it would come too late to be of use."""
+        """sensed: what `sense` found of it."""
+
+    async def prepare(self, state: DialogueState, speaker: str) -> DialogueState:
+        """The same dialogue, with less left to do once `speaker` has spoken."""
+
+    def pressure(self, now: float) -> float:
+        """Seconds that the oldest urgent work has waited. now: of time.monotonic."""
+
+    def watch(self, now: float) -> None:
+        """Called about once a second: give up what hangs."""
+
+    async def close(self) -> None:
+        """Finish what runs, refuse what waits."""

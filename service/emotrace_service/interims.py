@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import Callable
 
 from emotrace_models.predictor import DialogueState
-from emotrace_models.speech_gate import appraise
 from emotrace_models.types import Utterance
 from emotrace_protocol.errors import WarningCode
 from emotrace_protocol.events import EmotionInterim
@@ -22,7 +21,7 @@ from emotrace_service.reporting import Reporter, place_fields
 
 
 class Interims:
-    """Of one session. behind: whether audio waits, so that an interim is not worth its time."""
+    """Of one session. busy: whether there is no time for interim estimates."""
 
     def __init__(
         self,
@@ -30,13 +29,13 @@ class Interims:
         reporter: Reporter,
         notices: Notices,
         metrics: Metrics,
-        behind: Callable[[], bool],
+        busy: Callable[[], bool],
     ) -> None:
         self._backend = backend
         self._reporter = reporter
         self._notices = notices
         self._metrics = metrics
-        self._behind = behind
+        self._busy = busy
         self._task: asyncio.Task[None] | None = None
         self._utterance = -1
 
@@ -44,7 +43,7 @@ class Interims:
         """Begin an estimate of an utterance that goes on, or leave it out."""
         if self._task is not None and self._task.done():
             await self.settle()
-        if self._task is not None or self._behind():
+        if self._task is not None or self._busy():
             await self._skip()
             return
         self._utterance = utterance.index
@@ -65,12 +64,12 @@ class Interims:
                 task.result()
 
     async def _run(self, dialogue: DialogueState, utterance: Utterance) -> None:
-        heard = await asyncio.to_thread(appraise, utterance)
-        if heard.rejection is not None:
-            self._metrics.interims.labels("withheld").inc()
-            return
         try:
-            predicted = await self._backend.predict(dialogue, heard.utterance, interim=True)
+            appraisal = await self._backend.appraise(utterance, interim=True)
+            if appraisal.rejection is not None:
+                self._metrics.interims.labels("withheld").inc()
+                return
+            predicted = await self._backend.predict(dialogue, appraisal.utterance, interim=True)
         except EngineError:
             await self._skip()
             return
@@ -78,7 +77,10 @@ class Interims:
             EmotionInterim,
             **place_fields(utterance),
             **self._reporter.estimate_fields(
-                predicted.outcome.prediction, heard.utterance, heard.quality, heard.doubts
+                predicted.outcome.prediction,
+                appraisal.utterance,
+                appraisal.quality,
+                appraisal.doubts,
             ),
         )
         self._metrics.interims.labels("sent").inc()

@@ -2,7 +2,9 @@
 what does that change of earlier turns.
 
 Utterances are judged one after the other, in the order in which they end, because each changes the
-dialogue that the next is heard in.
+dialogue that the next is heard in. Where the end of one is likely, it is judged ahead (`foresee`):
+when the end is sure the estimate is there, and is used if the dialogue and the words still are what
+it was made of.
 """
 
 from __future__ import annotations
@@ -10,17 +12,19 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import dataclass, replace
 
-from emotrace_models.predictor import DialogueState
+from emotrace_models.predictor import DialogueState, Sensed
 from emotrace_models.signal_quality import SignalQuality
-from emotrace_models.speech_gate import Appraisal, appraise
+from emotrace_models.speech_gate import Appraisal
 from emotrace_models.transcript_gates import Gates
 from emotrace_models.types import Transcript, Utterance
 from emotrace_protocol import events
 from emotrace_protocol.errors import DoubtCode, ErrorCode, WarningCode
 from emotrace_service.errors import EngineClosed, EngineError, UtteranceIncomplete, place
-from emotrace_service.inference import InferenceBackend, Predicted
+from emotrace_service.hearing import Hearing
+from emotrace_service.inference import Heard, InferenceBackend, Predicted, StageTimes
 from emotrace_service.logs import Logger
 from emotrace_service.metrics import Metrics
 from emotrace_service.notices import Notices, sentence
@@ -31,6 +35,29 @@ from emotrace_service.texts import ClientTexts
 
 KEPT_TURNS = 256  # more than any decoder's horizon
 GATES = Gates()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Guess:
+    """An estimate made ahead, and of which dialogue and words."""
+
+    dialogue: DialogueState
+    words: Transcript | None
+    predicted: Predicted
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Spoken:
+    """What is known of an utterance's sound when it is judged. foreseen: it was known before the
+    end was sure."""
+
+    quality: SignalQuality | None
+    doubts: Sequence[str]
+    heard: Heard
+    guess: Guess | None
+    endpointing_ms: int
+    transcription_s: float
+    foreseen: bool
 
 
 class Judge:
@@ -57,30 +84,136 @@ class Judge:
         self._log = log
         self._clock = clock
         self._turns: OrderedDict[int, Utterance] = OrderedDict()
+        self._ahead: dict[int, tuple[Hearing, asyncio.Task[Guess | None]]] = {}
+        self._preparing: asyncio.Task[None] | None = None
         self.dialogue: DialogueState = backend.start(plan.bundle.key)
         self.failed = 0
 
+    def prepare(self, speaker: str) -> None:
+        """Somebody begins to speak: what their turn will need of earlier ones can be computed."""
+        if self._preparing is None or self._preparing.done():
+            self._preparing = asyncio.create_task(self._prepare(speaker))
+
+    async def _prepare(self, speaker: str) -> None:
+        before = self.dialogue
+        try:
+            prepared = await self._backend.prepare(before, speaker)
+        except EngineError:
+            return  # it is computed when it is needed
+        if self.dialogue is before:
+            self.dialogue = prepared
+
+    def foresee(self, utterance: Utterance) -> None:
+        """The utterance may be over: judge it as if it were."""
+        self.forget(utterance.index)
+        hearing = self._hear(utterance)
+        self._ahead[utterance.index] = hearing, asyncio.create_task(self._guess(hearing))
+
+    def forget(self, index: int) -> None:
+        """The utterance goes on: what was made of it ahead is of no use."""
+        if ahead := self._ahead.pop(index, None):
+            self._drop(*ahead)
+
+    async def close(self) -> None:
+        """Give up what runs beside."""
+        for index in tuple(self._ahead):
+            self.forget(index)
+        if self._preparing is not None:
+            self._preparing.cancel()
+
     async def judge_speech(self, item: UtteranceReady, arrival: float) -> None:
         """arrival: when the audio came that ended the utterance."""
-        begun = self._clock()
-        heard = await asyncio.to_thread(appraise, item.utterance)
-        appraised = self._clock()
-        self._metrics.stages.labels("appraisal").observe(appraised - begun)
-        if heard.rejection is not None:
-            await self._reject(heard)
+        utterance = item.utterance
+        hearing, guessing = self._ahead.pop(utterance.index, (None, None))
+        if hearing is not None and guessing is not None and not hearing.same_as(utterance):
+            self._drop(hearing, guessing)
+            hearing = guessing = None
+        foreseen = hearing is not None
+        hearing = hearing or self._hear(utterance)
+        try:
+            appraisal = await hearing.appraised()
+            if appraisal.rejection is not None:
+                await self._reject(appraisal)
+                return
+            words, unreliable = self._reliable(appraisal, await self._words(hearing))
+            guess = None if guessing is None else await self._guessed(guessing, words)
+            heard = await hearing.heard()
+        except EngineClosed:
+            raise
+        except EngineError as error:
+            self._texts.close(utterance.index)
+            await self._fail(utterance, error)
             return
-        words, unreliable = await self._words(heard)
-        transcription_s = self._clock() - appraised
-        if self._plan.words:
-            self._metrics.stages.labels("transcription").observe(transcription_s)
+        finally:
+            hearing.give_up()
+        assert heard is not None  # it is speech
+        self._metrics.foresights.labels("used" if guess else "late" if foreseen else "none").inc()
         await self.judge(
-            replace(heard.utterance, transcript=words),
+            replace(appraisal.utterance, transcript=words),
             arrival,
-            quality=heard.quality,
-            doubts=(*heard.doubts, *((DoubtCode.TEXT_UNRELIABLE,) if unreliable else ())),
-            endpointing_ms=to_ms(item.decided_sample - item.utterance.end_sample),
-            transcription_s=transcription_s,
+            Spoken(
+                quality=appraisal.quality,
+                doubts=(
+                    *appraisal.doubts,
+                    *((DoubtCode.TEXT_UNRELIABLE,) if unreliable else ()),
+                ),
+                heard=heard,
+                guess=guess,
+                endpointing_ms=to_ms(item.decided_sample - utterance.end_sample),
+                transcription_s=hearing.transcription_s,
+                foreseen=guess is not None,
+            ),
         )
+
+    def _hear(self, utterance: Utterance) -> Hearing:
+        return Hearing(
+            self._backend,
+            self.dialogue,
+            utterance,
+            language=self._plan.language,
+            transcribes=self._plan.server_words,
+            metrics=self._metrics,
+            clock=self._clock,
+        )
+
+    def _drop(self, hearing: Hearing, guessing: asyncio.Task[Guess | None]) -> None:
+        hearing.give_up()
+        guessing.cancel()
+        self._metrics.foresights.labels("dropped").inc()
+
+    async def _guess(self, hearing: Hearing) -> Guess | None:
+        """None: it is no speech, or its words cannot be known yet, or the models failed."""
+        try:
+            appraisal = await hearing.appraised()
+            heard = await hearing.heard()
+            said = self._texts.take(hearing.utterance.index)
+            if heard is None or (said is None and self._plan.waits_for_words):
+                return None
+            words, _ = self._reliable(appraisal, said or await hearing.recognised())
+            dialogue = self.dialogue
+            utterance = replace(appraisal.utterance, transcript=words)
+            predicted = await self._backend.predict(dialogue, utterance, heard.sensed)
+        except EngineError:
+            return None  # whatever is wrong is met again, and told, when the utterance is over
+        ahead = self._ahead.get(hearing.utterance.index)
+        if self._plan.interim and ahead is not None and ahead[0] is hearing:
+            # Nobody need wait for the endpointer to see it.
+            await self._tell_early(predicted, appraisal, utterance)
+        return Guess(dialogue, words, predicted)
+
+    async def _guessed(
+        self, guessing: asyncio.Task[Guess | None], words: Transcript | None
+    ) -> Guess | None:
+        """The estimate that was made ahead, if it is the one that would be made now."""
+        guess = await guessing
+        if guess is None or guess.words != words:
+            return None
+        # `prepare` makes another state of the same dialogue.
+        unchanged = (
+            guess.dialogue.window is self.dialogue.window
+            and guess.dialogue.beam is self.dialogue.beam
+        )
+        return guess if unchanged else None
 
     async def _reject(self, heard: Appraisal) -> None:
         """No words, no estimate, and nothing of it is remembered: the dialogue stays what it is."""
@@ -92,18 +225,11 @@ class Judge:
         )
 
     async def judge(
-        self,
-        utterance: Utterance,
-        arrival: float,
-        *,
-        quality: SignalQuality | None = None,
-        doubts: Sequence[str] = (),
-        endpointing_ms: int = 0,
-        transcription_s: float = 0.0,
+        self, utterance: Utterance, arrival: float, spoken: Spoken | None = None
     ) -> None:
         """Estimate an utterance that has its words, if it is to have any.
 
-        quality, doubts: what is known of its sound and words already.
+        spoken: what is known of its sound; None for a turn without.
         """
         where = place_fields(utterance)
         words = utterance.transcript
@@ -117,23 +243,21 @@ class Judge:
                 confidence=words.confidence,
             )
         try:
-            predicted = await self._backend.predict(self.dialogue, utterance)
+            predicted = await self._predict(utterance, spoken)
         except EngineClosed:
             raise
         except EngineError as error:
-            self.failed += 1
-            self._metrics.utterances.labels("failed").inc()
-            code = ErrorCode.INFERENCE_FAILED
-            if isinstance(error, UtteranceIncomplete):
-                code = ErrorCode.UTTERANCE_INCOMPLETE
-            else:
-                self._note("utterance failed", error)
-            await self._notices.fail(code, sentence(error), utterance=utterance.index)
+            await self._fail(utterance, error)
             return
         outcome = predicted.outcome
         self.dialogue = predicted.state
         self._remember(outcome.turn, utterance)
-        estimate = self._reporter.estimate_fields(outcome.prediction, utterance, quality, doubts)
+        estimate = self._reporter.estimate_fields(
+            outcome.prediction,
+            utterance,
+            None if spoken is None else spoken.quality,
+            () if spoken is None else spoken.doubts,
+        )
         for doubt in estimate["doubts"]:
             self._metrics.doubts.labels(doubt).inc()
         await self._notices.emit(
@@ -142,7 +266,7 @@ class Judge:
             **estimate,
             decoder=self._reporter.decoder_result(outcome.decision),
             explanation=self._reporter.explanation(outcome.prediction),
-            timings=self._timings(predicted, arrival, endpointing_ms, transcription_s),
+            timings=self._timings(predicted.times, arrival, spoken),
         )
         self._metrics.utterances.labels("final").inc()
         for revision in outcome.revisions:
@@ -153,16 +277,31 @@ class Judge:
                 cause=utterance.index,
             )
 
-    async def _words(self, heard: Appraisal) -> tuple[Transcript | None, bool]:
-        """The utterance's words, and whether there were some that cannot be relied on.
+    async def _predict(self, utterance: Utterance, spoken: Spoken | None) -> Predicted:
+        if spoken is not None and spoken.guess is not None:
+            return spoken.guess.predicted
+        sensed: Sensed | None = None if spoken is None else spoken.heard.sensed
+        return await self._backend.predict(self.dialogue, utterance, sensed)
 
-        The client's if they are there, else the server's.
+    async def _fail(self, utterance: Utterance, error: EngineError) -> None:
+        self.failed += 1
+        self._metrics.utterances.labels("failed").inc()
+        code = ErrorCode.INFERENCE_FAILED
+        if isinstance(error, UtteranceIncomplete):
+            code = ErrorCode.UTTERANCE_INCOMPLETE
+        else:
+            self._note("utterance failed", error)
+        await self._notices.fail(code, sentence(error), utterance=utterance.index)
+
+    async def _words(self, hearing: Hearing) -> Transcript | None:
+        """The utterance's words: the client's if they are there, else the server's.
+
+        Where they are slow to come, an estimate without them is sent meanwhile.
         """
-        utterance = heard.utterance
-        index = utterance.index
+        index = hearing.utterance.index
         words = self._texts.take(index)
         if words is None and self._plan.waits_for_words:
-            words = await self._texts.wait(index, self._plan.text_wait_s)
+            words = await self._awaited(hearing)
             if words is None:
                 await self._notices.warn(
                     WarningCode.TEXT_TIMEOUT,
@@ -170,9 +309,15 @@ class Judge:
                     "utterance.text",
                 )
         elif words is None and self._plan.server_words:
-            recognised = await self._transcribe(utterance)
+            recognised = await self._transcribed(hearing)
             words = self._texts.take(index) or recognised
         self._texts.close(index)
+        return words
+
+    def _reliable(
+        self, heard: Appraisal, words: Transcript | None
+    ) -> tuple[Transcript | None, bool]:
+        """The words that an estimate may rest on, and whether there were some that it may not."""
         if words is None or not self._plan.words or not words.text.strip():
             return None, False
         quality = heard.quality
@@ -182,41 +327,77 @@ class Judge:
             return None, True
         return replace(words, language=words.language or self._plan.language), False
 
-    async def _transcribe(self, utterance: Utterance) -> Transcript | None:
+    async def _transcribed(self, hearing: Hearing) -> Transcript | None:
         try:
-            return await self._backend.transcribe(utterance, self._plan.language)
+            with suppress(TimeoutError):
+                return await hearing.recognised(self._plan.early_s)
+            await self._estimate_early(hearing)
+            return await hearing.recognised()
         except EngineClosed:
             raise
         except EngineError as error:
             self._note("transcription failed", error)
             await self._notices.warn(
                 WarningCode.MODALITY_MISSING,
-                f"Utterance {utterance.index} could not be transcribed.",
+                f"Utterance {hearing.utterance.index} could not be transcribed.",
                 "lexical",
             )
             return None
 
-    def _timings(
-        self, predicted: Predicted, arrival: float, endpointing_ms: int, transcription_s: float
-    ) -> events.Timings:
-        times = predicted.times
+    async def _awaited(self, hearing: Hearing) -> Transcript | None:
+        """The client's words, if they come in time."""
+        index, wait_s = hearing.utterance.index, self._plan.text_wait_s
+        first_s = min(wait_s, self._plan.early_s)
+        words = await self._texts.wait(index, first_s)
+        if words is None and first_s < wait_s:
+            await self._estimate_early(hearing)
+            words = await self._texts.wait(index, wait_s - first_s)
+        return words
+
+    async def _estimate_early(self, hearing: Hearing) -> None:
+        """An interim estimate of what was heard and seen, while the words are not there yet."""
+        appraisal = await hearing.appraised()
+        heard = await hearing.heard()
+        if heard is None or not self._plan.interim:
+            return
+        try:
+            predicted = await self._backend.predict(
+                self.dialogue, appraisal.utterance, heard.sensed, interim=True
+            )
+        except EngineError:
+            return  # the final one comes
+        await self._tell_early(predicted, appraisal, appraisal.utterance)
+
+    async def _tell_early(
+        self, predicted: Predicted, appraisal: Appraisal, utterance: Utterance
+    ) -> None:
+        """An estimate that is not the last word, because the end or the words are not sure."""
+        await self._notices.emit(
+            events.EmotionInterim,
+            **place_fields(utterance),
+            **self._reporter.estimate_fields(
+                predicted.outcome.prediction, utterance, appraisal.quality, appraisal.doubts
+            ),
+        )
+        self._metrics.interims.labels("early").inc()
+
+    def _timings(self, times: StageTimes, arrival: float, spoken: Spoken | None) -> events.Timings:
         lag = self._clock() - arrival
-        for stage, seconds in (
-            ("queue", times.queue),
-            ("encoding", times.encoding),
-            ("fusion", times.fusion),
-            ("decoding", times.decoding),
-            ("lag", lag),
-        ):
+        sensing = StageTimes() if spoken is None else spoken.heard.times
+        stages = {
+            "queue": sensing.queue + times.queue,
+            "encoding": sensing.encoding + times.encoding,
+            "fusion": times.fusion,
+            "decoding": times.decoding,
+            "lag": lag,
+        }
+        for stage, seconds in stages.items():
             self._metrics.stages.labels(stage).observe(seconds)
         return events.Timings(
-            endpointing_ms=endpointing_ms,
-            queue_ms=times.queue * 1_000,
-            transcription_ms=transcription_s * 1_000,
-            encoding_ms=times.encoding * 1_000,
-            fusion_ms=times.fusion * 1_000,
-            decoding_ms=times.decoding * 1_000,
-            lag_ms=lag * 1_000,
+            endpointing_ms=0 if spoken is None else spoken.endpointing_ms,
+            transcription_ms=0.0 if spoken is None else spoken.transcription_s * 1_000,
+            foreseen=spoken is not None and spoken.foreseen,
+            **{f"{stage}_ms": seconds * 1_000 for stage, seconds in stages.items()},
         )
 
     def _remember(self, turn: int, utterance: Utterance) -> None:

@@ -7,7 +7,8 @@ estimates, transcription) runs one batch a lane at a time, and leaves a thread t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,18 +23,31 @@ class Call:
     future: asyncio.Future[Any]
     loop: asyncio.AbstractEventLoop
 
-    def settle(self, result: Any = None, error: BaseException | None = None) -> None:
-        """From any thread: hand over the result, unless the caller is gone."""
 
-        def hand_over() -> None:
-            if self.future.done():
-                return
-            if error is None:
-                self.future.set_result(result)
-            else:
-                self.future.set_exception(error)
+Settled = tuple[Call, Any, BaseException | None]
 
-        self.loop.call_soon_threadsafe(hand_over)
+
+def settle(calls: Iterable[Settled]) -> None:
+    """From any thread: hand results or errors over to callers, unless they are gone.
+
+    A loop is woken once for all of its calls: that costs more than the handing over.
+    """
+    by_loop: dict[asyncio.AbstractEventLoop, list[Settled]] = {}
+    for one in calls:
+        by_loop.setdefault(one[0].loop, []).append(one)
+    for loop, settled in by_loop.items():
+        with suppress(RuntimeError):  # the loop is closed: nobody waits there
+            loop.call_soon_threadsafe(_hand_over, settled)
+
+
+def _hand_over(settled: list[Settled]) -> None:
+    for call, result, error in settled:
+        if call.future.done():
+            continue
+        if error is None:
+            call.future.set_result(result)
+        else:
+            call.future.set_exception(error)
 
 
 class Lane:
@@ -66,6 +80,10 @@ class Lanes:
                 return batch
         return None
 
+    def begin(self, kind: str) -> None:
+        """A batch of this kind runs that was not taken here."""
+        self._of(kind).running += 1
+
     def done(self, kind: str) -> None:
         """A batch of this kind has run."""
         self._of(kind).running -= 1
@@ -77,6 +95,11 @@ class Lanes:
         """Seconds until `take` or `expired` may have something; None: until more comes."""
         waits = [lane.batcher.wait(now) for lane in self._open()]
         return min((wait for wait in waits if wait is not None), default=None)
+
+    def pressure(self, now: float) -> float:
+        """Seconds that the oldest urgent item has waited."""
+        arrivals = [lane.batcher.oldest for lane in self._lanes if not lane.beside]
+        return max((now - arrival for arrival in arrivals if arrival is not None), default=0.0)
 
     def rest(self) -> list[Item[Call]]:
         """Take out all that waits."""

@@ -42,7 +42,7 @@ class Listener:
     """Puts what comes into the inlet, in order. Words for an utterance go past it, to `texts`:
     the utterance at the head of the queue may be waiting for them.
 
-    messages, audio_bytes: taken in so far.
+    messages, audio_bytes: taken in so far. heard: when audio came last, or the session began.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Listener:
         self._notices = notices
         self._settings = settings
         self._clock = clock
-        self._active = clock()
+        self._active = self.heard = clock()
         self._pressed = False  # the client knows that it is ahead
         self.messages = 0
         self.audio_bytes = 0
@@ -110,7 +110,7 @@ class Listener:
             if data:
                 self._inlet.put(Audio((data,), arrival))
                 self.audio_bytes += len(data)
-                self._active = arrival
+                self._active = self.heard = arrival
                 await self._press()
             return
         message, unknown = decode_message(data)

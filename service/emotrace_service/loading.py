@@ -14,6 +14,7 @@ from emotrace_models.transcription import Transcriber, TranscriberUnavailable, W
 from emotrace_models.types import Modality
 from emotrace_models.voice_activity import VoiceDetector, VoiceDetectorUnavailable
 from emotrace_models.weights import WeightsError, verify
+from emotrace_models.whisper_windows import Window
 from emotrace_service.batching import BatchPolicy
 from emotrace_service.engine import LocalBackend
 from emotrace_service.errors import StartRefused
@@ -53,15 +54,16 @@ def load_bundles(settings: Settings) -> dict[str, Bundle]:
     return bundles
 
 
-def load_transcriber(name: str, weights: Path) -> Transcriber | None:
-    """name: as in Settings.whisper. None: there is none, which `/readyz` tells."""
+def load_transcriber(name: str, weights: Path, window: Window = "full") -> Transcriber | None:
+    """name, window: as in Settings.whisper and whisper_window. None: there is none, which
+    `/readyz` tells."""
     try:
         chosen = chosen_weights(
             name, "transcriber", weights, lambda here: max(here, key=lambda one: one.size)
         )
         if chosen is None:
             return None
-        return WhisperTranscriber(verify(chosen, weights))
+        return WhisperTranscriber(verify(chosen, weights), window=window)
     except (WeightsError, TranscriberUnavailable) as error:
         raise StartRefused(f"{error} Or start without words: --whisper none.") from error
 
@@ -81,9 +83,12 @@ def load_backend(
             for view in map(bundle.projected, bundle.schemes)
         },
         detector,
-        load_transcriber(settings.whisper, settings.weights),
+        load_transcriber(settings.whisper, settings.weights, settings.whisper_window),
         threads=settings.threads,
         policy=BatchPolicy(settings.max_batch, settings.batch_wait_ms / 1_000),
         capacity=ITEMS_A_SESSION * settings.max_sessions,
         metrics=metrics,
+        # Full windows gain nothing by company on a processor, and one would wait for the last.
+        transcribed_together=1 if settings.whisper_window == "full" else settings.max_batch,
+        hang_s=settings.compute_timeout_ms / 1_000,
     )

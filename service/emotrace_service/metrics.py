@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import get_args
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
 
 from emotrace_models.speech_gate import Rejection
 from emotrace_models.types import Modality
@@ -13,8 +20,10 @@ from emotrace_protocol.errors import DoubtCode, ErrorCode
 STAGES = (
     "queue", "detection", "appraisal", "transcription", "encoding", "fusion", "decoding", "lag",
 )  # fmt: skip
+WORK = ("detect", "appraise", "sense", "predict", "prepare", "transcribe")
 ENDS = ("client", "idle", "error", "going_away", "vanished")
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_LAGS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0, 5.0)
 _SIZES = (1, 2, 4, 8, 16, 32)
 
 
@@ -23,6 +32,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)  # processor time, memory, open files
         self.sessions = Gauge("emotrace_sessions", "Sessions that are open", registry=self.registry)
         self.session_ends = Counter(
             "emotrace_session_ends", "Sessions over", ["reason"], registry=self.registry
@@ -40,6 +50,16 @@ class Metrics:
         self.interims = Counter(
             "emotrace_interims", "Interim estimates by result", ["result"], registry=self.registry
         )
+        self.foresights = Counter(
+            "emotrace_foresights",
+            "Utterances by what became of the estimate made before their end was sure",
+            ["result"],
+            registry=self.registry,
+        )
+        self.compute = Counter(
+            "emotrace_compute_seconds", "Time of compute threads", ["work"],
+            registry=self.registry,
+        )  # fmt: skip
         self.stages = Histogram(
             "emotrace_stage_seconds",
             "Time of one stage; lag is from the arrival of an utterance's last audio to its event",
@@ -60,6 +80,24 @@ class Metrics:
             buckets=_SECONDS,
             registry=self.registry,
         )
+        self.heard_s = 0.0  # a plain number, since it is read each second
+        self.loop_lag = Histogram(
+            "emotrace_loop_lag_seconds",
+            "How late the event loop was, sampled every 10 ms",
+            buckets=_LAGS,
+            registry=self.registry,
+        )
+        self.level = Gauge(
+            "emotrace_degraded_level", "What is left out now: 0 nothing", registry=self.registry
+        )
+        self.budget = Gauge(
+            "emotrace_compute_budget", "Share of the machine that sessions may take",
+            registry=self.registry,
+        )  # fmt: skip
+        self.session_share = Gauge(
+            "emotrace_session_share", "Share of the machine that a session takes",
+            registry=self.registry,
+        )  # fmt: skip
         self.batches = Histogram(
             "emotrace_batch_size", "Utterances computed together", buckets=_SIZES,
             registry=self.registry,
@@ -72,8 +110,12 @@ class Metrics:
             self.rejections.labels(rejection)
         for doubt in DoubtCode:
             self.doubts.labels(doubt.value)
-        for result in ("sent", "skipped", "withheld"):
+        for result in ("sent", "early", "skipped", "withheld"):
             self.interims.labels(result)
+        for result in ("used", "late", "none", "dropped"):
+            self.foresights.labels(result)
+        for work in WORK:
+            self.compute.labels(work)
         for stage in STAGES:
             self.stages.labels(stage)
         for code in ErrorCode:

@@ -40,6 +40,7 @@ class Plan:
     bundle: under the label set that was asked for. label_sets: all that could have been, by scheme.
     pictures, words: whether they are used at all. server_words: whether the server transcribes.
     waits_for_words: whether each utterance waits for the client's, and how long in seconds.
+    early_s: once words have taken so long, an interim estimate is made without them.
     idle_samples: without speech for so long, the session is over.
     interim_refused: why there are no interim estimates although the client wants them.
     """
@@ -56,6 +57,7 @@ class Plan:
     server_words: bool
     waits_for_words: bool
     text_wait_s: float
+    early_s: float
     idle_samples: int
     modalities: tuple[ModalityStatus, ...]
     interim_refused: str | None
@@ -100,6 +102,7 @@ def plan_session(
         server_words=words and transcribes and start.transcription is Transcription.AUTO,
         waits_for_words=words and start.transcription is Transcription.CLIENT,
         text_wait_s=settings.text_wait_ms / 1_000,
+        early_s=settings.early_estimate_ms / 1_000,
         idle_samples=settings.idle_no_speech_ms * SAMPLE_RATE // 1_000,
         modalities=modalities,
         interim_refused=WORDS_COME_LAST if start.interim and wordless else None,

@@ -24,6 +24,9 @@ from emotrace_service.endpointing import (
     Started,
 )
 
+# Of speech. Less says little, and more makes people wait.
+FIRST_INTERIM_SAMPLES = SAMPLE_RATE // 2
+
 
 @dataclass(frozen=True, slots=True)
 class SpeechStarted:
@@ -36,9 +39,23 @@ class SpeechStarted:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class InterimDue:
-    """One more second of an open utterance has been heard. `utterance` is what there is so far."""
+    """More of an open utterance has been heard. `utterance` is what there is so far."""
 
     utterance: Utterance
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PauseHeard:
+    """An open utterance may be over: unless more is said, it will be this `utterance`."""
+
+    utterance: Utterance
+
+
+@dataclass(frozen=True, slots=True)
+class PauseOver:
+    """The utterance goes on after all."""
+
+    index: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,7 +73,7 @@ class UtteranceReady:
     reason: EndReason
 
 
-Item: TypeAlias = SpeechStarted | InterimDue | UtteranceReady
+Item: TypeAlias = SpeechStarted | InterimDue | PauseHeard | PauseOver | UtteranceReady
 
 
 class _Sound:
@@ -91,21 +108,23 @@ class _Sound:
 
 @dataclass(slots=True)
 class _Channel:
-    """One speaker's channel. `open` is the announced utterance, if any."""
+    """One speaker's channel. `open` is the announced utterance, if any; `paused` whether a pause
+    of it was announced last."""
 
     speaker: str
     state: EndpointState
     sound: _Sound
     open: SpeechStarted | None = None
     interim_sample: int = 0  # the next interim estimate is due when speech has reached this
+    paused: bool = False
 
 
 class Segmenter:
     """Cuts the channels of one session into utterances.
 
     speakers: the name of each channel's speaker.
-    interim_samples: how often an open utterance gives an InterimDue, counted from its start;
-        None: never.
+    interim_samples: how much more speech an open utterance gives an InterimDue for; the first one
+        comes after FIRST_INTERIM_SAMPLES. None: never.
     Memory: a channel keeps at most the longest utterance, or between utterances the padding.
     """
 
@@ -117,6 +136,7 @@ class Segmenter:
         interim_samples: int | None = SAMPLE_RATE,
     ) -> None:
         self._endpointer = Endpointer(config)
+        self._padding_samples = config.padding_samples
         self._channels = [
             _Channel(speaker, self._endpointer.start(), _Sound()) for speaker in speakers
         ]
@@ -169,6 +189,7 @@ class Segmenter:
             channel.state, boundaries = self._endpointer.advance(channel.state, float(probability))
             items += self._apply(channel, boundaries)
             items += self._interims(channel)
+            items += self._pauses(channel)
             channel.sound.forget(self._endpointer.needed_from(channel.state))
         return items
 
@@ -188,7 +209,10 @@ class Segmenter:
                 channel.open = SpeechStarted(
                     self.claim_number(), channel.speaker, boundary.start_sample
                 )
-                channel.interim_sample = boundary.start_sample + (self._interim_samples or 0)
+                channel.paused = False
+                channel.interim_sample = (
+                    boundary.start_sample + self._padding_samples + FIRST_INTERIM_SAMPLES
+                )
                 items.append(channel.open)
             elif channel.open is not None:
                 items.append(
@@ -210,9 +234,27 @@ class Segmenter:
         reached = min(candidate.speech_end_sample, self._position)
         if reached < channel.interim_sample:
             return []
-        elapsed = (reached - channel.open.start_sample) // self._interim_samples
-        channel.interim_sample = channel.open.start_sample + (elapsed + 1) * self._interim_samples
+        late = reached - channel.interim_sample
+        channel.interim_sample += (late // self._interim_samples + 1) * self._interim_samples
         return [InterimDue(self._utterance(channel, channel.open, reached))]
+
+    def _pauses(self, channel: _Channel) -> list[Item]:
+        """Once the padding after speech is heard, an utterance that ends here is complete."""
+        candidate = channel.state.candidate
+        if channel.open is None or candidate is None:
+            return []
+        end_sample = candidate.speech_end_sample + self._padding_samples
+        pauses = end_sample <= self._position
+        if pauses == channel.paused:
+            return []
+        channel.paused = pauses
+        if not pauses:
+            return [PauseOver(channel.open.index)]
+        # An estimate at a pause serves as an interim one.
+        channel.interim_sample = max(
+            channel.interim_sample, candidate.speech_end_sample + (self._interim_samples or 0)
+        )
+        return [PauseHeard(self._utterance(channel, channel.open, end_sample))]
 
     def _utterance(self, channel: _Channel, opened: SpeechStarted, end_sample: int) -> Utterance:
         samples, voice = channel.sound.cut(opened.start_sample, end_sample)

@@ -6,13 +6,15 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Protocol
 
 from emotrace_models.bundle import Bundle
 from emotrace_protocol.errors import ErrorCode, ProtocolError
 from emotrace_protocol.events import ModalityStatus
 from emotrace_protocol.messages import Transcription
-from emotrace_service.admission import Admission
+from emotrace_service.admission import Admission, Cost
+from emotrace_service.brownout import CLOSED_LEVEL
 from emotrace_service.inference import InferenceBackend
 from emotrace_service.logs import Logger
 from emotrace_service.metrics import Metrics
@@ -20,18 +22,28 @@ from emotrace_service.opening import modality_status
 from emotrace_service.settings import Settings
 
 RETRY_AFTER_MS = 5_000
+EXPECTED_SHARE = 0.01  # of the machine, until the models have been run
+LIVE_S = 10.0  # who was heard within, or came within, will be heard
 
 
-class Leaving(Protocol):
+class Guest(Protocol):
+    """active: when it was heard last, or came, in seconds of the server's clock."""
+
+    @property
+    def active(self) -> float: ...
+
     def go_away(self) -> None:
         """Finish what was taken in, tell the client, and close."""
+
+    def degrade(self, level: int) -> None:
+        """Tell the client what is left out now."""
 
 
 class Serving:
     """One server.
 
     bundles: by name, the default first. ready: whether the models have been run once; fault: why
-    they could not be.
+    they could not be. level: what is left out now (emotrace_service.brownout).
     """
 
     def __init__(
@@ -52,8 +64,11 @@ class Serving:
         self.clock = clock
         self.ready = False
         self.fault: str | None = None
-        self._admission = Admission(settings.max_sessions)
-        self._guests: set[Leaving] = set()
+        self.level = 0
+        self._admission = Admission(settings.max_sessions, settings.compute_budget)
+        metrics.budget.set(settings.compute_budget)
+        self.expect(EXPECTED_SHARE)
+        self._guests: set[Guest] = set()
         self._draining = False
         self._left = asyncio.Event()
         for status in self.modalities():
@@ -73,15 +88,16 @@ class Serving:
         )
 
     @contextmanager
-    def admitted(self, guest: Leaving | None = None) -> Iterator[None]:
+    def admitted(self, guest: Guest | None = None) -> Iterator[None]:
         """A place for one session or one file. Raises ProtocolError where there is none."""
         if self._draining:
             raise ProtocolError(ErrorCode.GOING_AWAY, "The server is stopping.")
-        admitted = self._admission.admit()
+        admitted = self._admission.admit(self._live(), self._cost)
         if admitted is None:
             raise ProtocolError(
                 ErrorCode.CAPACITY,
-                f"All {self._admission.limit} places are taken.",
+                f"The server has as much to do as it can: {self._admission.open} connections are "
+                "open.",
                 retry_after_ms=RETRY_AFTER_MS,
             )
         self._admission = admitted
@@ -96,6 +112,29 @@ class Serving:
             self._admission = self._admission.leave()
             self._left.set()
             self.metrics.sessions.dec()
+
+    def expect(self, share: float) -> None:
+        """What a session will take of the machine, before any was measured."""
+        self._cost = Cost.expected(share)
+        self.metrics.session_share.set(share)
+
+    def measured(self, used: float, heard_s: float, passed_s: float) -> None:
+        """In the last `passed_s` seconds so much of the machine went into so much audio."""
+        self._cost = self._cost.after(used, heard_s, passed_s)
+        self.metrics.session_share.set(self._cost.share)
+
+    def degrade(self, level: int) -> None:
+        """The ladder was climbed or descended."""
+        self.level = level
+        self._admission = replace(self._admission, closed=level >= CLOSED_LEVEL)
+        self.metrics.level.set(level)
+        self.log.warning("service degraded", level=level)
+        for guest in tuple(self._guests):
+            guest.degrade(level)
+
+    def _live(self) -> int:
+        now = self.clock()
+        return sum(now - guest.active < LIVE_S for guest in self._guests)
 
     async def drain(self) -> None:
         """Let nobody in, let everybody finish, for at most the time that the settings give."""

@@ -19,6 +19,7 @@ from emotrace_protocol.codec import decode_message, encode
 from emotrace_protocol.errors import ErrorCode, ProtocolError, WarningCode
 from emotrace_protocol.messages import Image, Marker, Message, SessionStart, UtteranceText
 from emotrace_protocol.order import ServerConversation
+from emotrace_service.brownout import MEANINGS, PICTURELESS_LEVEL
 from emotrace_service.errors import EngineClosed, place
 from emotrace_service.listening import Listener, Socket, SocketClosed, warn_unknown
 from emotrace_service.notices import Notices
@@ -48,7 +49,10 @@ class Session:
         self._conversation = ServerConversation()
         self._outlet = Outlet(self._conversation, serving.metrics)
         self._notices = Notices(self._outlet.emit)
+        self._came = self._clock()
         self._inlet: Inlet | None = None
+        self._listener: Listener | None = None
+        self._telling: set[asyncio.Task[None]] = set()
         self._early_messages = 0
         self._close_code = NORMAL
 
@@ -90,6 +94,20 @@ class Session:
         if self._inlet is not None:
             error = ProtocolError(ErrorCode.GOING_AWAY, "The server is stopping.")
             self._inlet.put(Finish(self._clock(), error))
+
+    @property
+    def active(self) -> float:
+        """When the client was heard last, or came."""
+        return self._came if self._listener is None else self._listener.heard
+
+    def degrade(self, level: int) -> None:
+        """The server leaves out more than before, or less."""
+        if self._inlet is not None:
+            told = asyncio.create_task(
+                self._outlet.emit(events.ServiceDegraded, level=level, message=MEANINGS[level])
+            )
+            self._telling.add(told)
+            told.add_done_callback(self._telling.discard)
 
     async def _receive_start(self) -> tuple[SessionStart, tuple[str, ...]]:
         """A session.start, and the names of its unknown fields. Raises ProtocolError."""
@@ -145,7 +163,8 @@ class Session:
             metrics=self._serving.metrics,
             log=self._log,
             clock=self._clock,
-            behind=lambda: inlet.queued_ms > BEHIND_MS,
+            busy=lambda: self._serving.level > 0 or inlet.queued_ms > BEHIND_MS,
+            blind=lambda: self._serving.level >= PICTURELESS_LEVEL,
         )
         listener = Listener(
             self._socket,
@@ -157,7 +176,7 @@ class Session:
             self._settings,
             self._clock,
         )
-        self._inlet = inlet
+        self._inlet, self._listener = inlet, listener
         await self._outlet.emit(
             events.SessionStarted,
             **started_fields(self._name, plan, self._settings),

@@ -51,6 +51,11 @@ class Settings(BaseSettings):
         default="auto",
         description="transcriber: name of pulled weights, `auto` (any that are there) or `none`",
     )
+    whisper_window: Literal["full", "speech"] = Field(
+        default="full",
+        description="`full`: Whisper encodes 30 s for each utterance, as it was trained; `speech`: "
+        "only what was said, ten times as fast, and the words may suffer (docs/decisions/0017)",
+    )
     face_detector: str = Field(
         default="auto",
         description="finder of faces: name of pulled weights, `auto` (any that are there, else "
@@ -66,7 +71,14 @@ class Settings(BaseSettings):
         default="auto", description="`auto`: console on a terminal, JSON lines elsewhere"
     )
 
-    max_sessions: int = Field(default=64, ge=1, le=10_000, description="sessions at once")
+    max_sessions: int = Field(default=1_000, ge=1, le=10_000, description="connections at once")
+    compute_budget: float = Field(
+        default=0.7,
+        gt=0,
+        le=100,
+        description="share of the machine that sessions may take, by what they are measured to "
+        "cost; then new ones are refused",
+    )
     max_batch: int = Field(default=16, ge=1, le=256, description="utterances computed together")
     batch_wait_ms: int = Field(
         default=5, ge=0, le=100, description="how long an utterance waits for companions"
@@ -98,6 +110,15 @@ class Settings(BaseSettings):
         ge=0,
         le=10_000,
         description="how long an utterance waits for the client's words (transcription=client)",
+    )
+    early_estimate_ms: int = Field(
+        default=300,
+        ge=0,
+        le=10_000,
+        description="where words take longer, an interim estimate is made without them",
+    )
+    compute_timeout_ms: int = Field(
+        default=30_000, ge=1, description="for one batch; then its thread is given up as hung"
     )
     drain_timeout_ms: int = Field(
         default=5_000, ge=0, description="for open sessions, when the server stops"

@@ -24,7 +24,14 @@ from emotrace_service.notices import Notices, sentence, warn_wordless
 from emotrace_service.opening import Plan
 from emotrace_service.pictures import PictureInvalid, Pictures, decoded_jpeg
 from emotrace_service.reporting import Reporter, place_fields, to_ms
-from emotrace_service.segmenting import InterimDue, Item, Segmenter, SpeechStarted
+from emotrace_service.segmenting import (
+    InterimDue,
+    Item,
+    PauseHeard,
+    PauseOver,
+    Segmenter,
+    SpeechStarted,
+)
 from emotrace_service.texts import ClientTexts
 
 BLOCKS_A_RUN = 32  # a second of audio, so that one large message does not hold up other sessions
@@ -36,7 +43,9 @@ MAX_SPEAKERS = 16
 class Understanding:
     """One dialogue. Calls must follow one another; `close` ends what runs beside.
 
-    behind: whether more audio waits. utterances: announced so far, turns without audio included.
+    busy: whether there is no time for what may be left out (interim estimates, and estimates before
+    the end of an utterance is sure). blind: whether there is none for pictures.
+    utterances: announced so far, turns without audio included.
     """
 
     def __init__(
@@ -49,7 +58,8 @@ class Understanding:
         metrics: Metrics,
         log: Logger,
         clock: Callable[[], float],
-        behind: Callable[[], bool],
+        busy: Callable[[], bool],
+        blind: Callable[[], bool],
     ) -> None:
         self.notices = notices
         reporter = Reporter(plan.bundle.labels.names, plan.bundle.calibration.abstain_below)
@@ -68,7 +78,9 @@ class Understanding:
             plan.speakers, plan.endpointing, interim_samples=SAMPLE_RATE if plan.interim else None
         )
         self._pictures = Pictures()
-        self._interims = Interims(backend, reporter, notices, metrics, behind)
+        self._interims = Interims(backend, reporter, notices, metrics, busy)
+        self._busy = busy
+        self._blind = blind
         self._voices = tuple(backend.start_voice() for _ in plan.speakers)
         self._speakers = set(plan.speakers)
         self._nonfinite = 0
@@ -194,6 +206,7 @@ class Understanding:
 
     async def close(self) -> None:
         """Give up what runs beside."""
+        await self.judge.close()
         await self._interims.give_up()
 
     async def _take(self, blocks: list[Block], arrival: float) -> None:
@@ -203,6 +216,7 @@ class Understanding:
             heard = [self._centring.push(block.samples) for block in run]
             detected = await self._backend.detect(heard, self._voices)
             self._metrics.stages.labels("detection").observe(self._clock() - begun)
+            self._metrics.heard_s += sum(block.length for block in run) / SAMPLE_RATE
             self._voices = detected.states
             for block, row in zip(run, detected.probabilities, strict=True):
                 for item in self._segmenter.push(block, row.tolist()):
@@ -213,6 +227,7 @@ class Understanding:
         if isinstance(item, SpeechStarted):
             self.utterances += 1
             self._texts.announce(item.index)
+            self.judge.prepare(item.speaker)
             await self.notices.emit(
                 events.SpeechStarted,
                 utterance=item.index,
@@ -221,6 +236,11 @@ class Understanding:
             )
         elif isinstance(item, InterimDue):
             await self._interims.start(self.judge.dialogue, self._seen(item.utterance))
+        elif isinstance(item, PauseHeard):
+            if not self._busy():
+                self.judge.foresee(self._seen(item.utterance))
+        elif isinstance(item, PauseOver):
+            self.judge.forget(item.index)
         else:
             await self._interims.give_up(item.utterance.index)
             await self.notices.emit(
@@ -232,6 +252,8 @@ class Understanding:
 
     def _seen(self, utterance: Utterance) -> Utterance:
         """The utterance with what was seen of its speaker meanwhile."""
+        if self._blind():
+            return utterance
         return replace(utterance, frames=self._pictures.of(utterance))
 
     def _check_speech(self) -> None:

@@ -1,21 +1,17 @@
-"""The Whisper path, on a tiny random Whisper that is converted here: real loading code, no mock."""
+"""The Whisper path, on tiny random Whispers (whispers.py): real loading code, no mock."""
 
 from __future__ import annotations
 
-import json
 import socket
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from ctranslate2.converters import TransformersConverter
-from faster_whisper.tokenizer import _LANGUAGE_CODES
+from faster_whisper import WhisperModel
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import GenerationConfig, WhisperConfig, WhisperForConditionalGeneration
+from whispers import through_the_library, write_whisper
 
 from emotrace_models.transcript_gates import Gates
 from emotrace_models.transcription import (
@@ -26,81 +22,27 @@ from emotrace_models.transcription import (
     WhisperTranscriber,
     token_limit,
 )
-from emotrace_models.types import SAMPLE_RATE, Utterance
+from emotrace_models.types import SAMPLE_RATE, FloatArray, Transcript, Utterance
+from emotrace_models.whisper_windows import Window
 
-END_OF_TEXT = 50_257
-
-
-def _tokenizer() -> tuple[Tokenizer, dict[str, int]]:
-    """A tokenizer of the multilingual Whisper's layout, with words of no meaning."""
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    # The empty token is how CTranslate2 recognises a multilingual vocabulary.
-    words = [*letters, *(f"w{number}" for number in range(50_256 - len(letters))), ""]
-    languages = [f"<|{code}|>" for code in _LANGUAGE_CODES if code != "yue"]
-    special = [
-        "<|endoftext|>",
-        "<|startoftranscript|>",
-        *languages,
-        "<|translate|>",
-        "<|transcribe|>",
-        "<|startoflm|>",
-        "<|startofprev|>",
-        "<|nospeech|>",
-        "<|notimestamps|>",
-    ]
-    times = [f"<|{step * 0.02:.2f}|>" for step in range(1501)]
-    vocabulary = {token: number for number, token in enumerate([*words, *special, *times])}
-    tokenizer = Tokenizer(models.BPE(vocabulary, []))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens(special)
-    return tokenizer, {language: vocabulary[language] for language in languages}
-
-
-def _write_whisper(folder: Path, *, end_after: int | None) -> Path:
-    """A random Whisper of width 16, converted; its text ends at position `end_after`, if ever."""
-    source, target = folder / "source", folder / "whisper"
-    source.mkdir(parents=True)
-    tokenizer, languages = _tokenizer()
-    tokenizer.save(str(source / "tokenizer.json"))
-    special = dict.fromkeys(("eos_token", "bos_token", "unk_token", "pad_token"), "<|endoftext|>")
-    (source / "tokenizer_config.json").write_text(
-        json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", **special})
-    )
-    torch.manual_seed(0)
-    ends = dict.fromkeys(("eos_token_id", "bos_token_id", "pad_token_id"), END_OF_TEXT)
-    model = WhisperForConditionalGeneration(
-        WhisperConfig(
-            vocab_size=tokenizer.get_vocab_size(),
-            num_mel_bins=80,
-            d_model=16,
-            encoder_layers=1,
-            decoder_layers=1,
-            encoder_attention_heads=2,
-            decoder_attention_heads=2,
-            encoder_ffn_dim=32,
-            decoder_ffn_dim=32,
-            decoder_start_token_id=END_OF_TEXT + 1,
-            **ends,
-        )
-    )
-    decoder = model.model.decoder
-    with torch.no_grad():
-        direction = torch.randn(16)
-        decoder.embed_tokens.weight[END_OF_TEXT] = direction
-        decoder.embed_positions.weight[:] -= direction
-        if end_after is not None:
-            decoder.embed_positions.weight[end_after:] += 20 * direction
-    model.save_pretrained(source)
-    GenerationConfig(lang_to_id=languages, is_multilingual=True).save_pretrained(source)
-    TransformersConverter(str(source)).convert(str(target))
-    tokenizer.save(str(target / "tokenizer.json"))
-    return target
+# Lengths in seconds and languages, as several sessions may send them at once.
+COMPANY: list[tuple[float, str | None]] = [
+    (0.3, "en"),
+    (1.0, None),
+    (3.0, "de"),
+    (0.05, "en"),
+    (3.1, None),
+    (7.0, "pl"),
+    (14.0, None),
+    (29.99, None),
+    (30.0, "en-GB"),
+    (2.0, "en"),
+]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return _write_whisper(tmp_path_factory.mktemp("ends"), end_after=8)
+    return write_whisper(tmp_path_factory.mktemp("ends"))
 
 
 @pytest.fixture(scope="module")
@@ -109,21 +51,49 @@ def whisper(folder: Path) -> WhisperTranscriber:
 
 
 @pytest.fixture(scope="module")
-def endless(tmp_path_factory: pytest.TempPathFactory) -> WhisperTranscriber:
-    folder = tmp_path_factory.mktemp("endless")
-    return WhisperTranscriber(_write_whisper(folder, end_after=None))
+def endless_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_whisper(tmp_path_factory.mktemp("endless"), words=None)
 
 
-def _utterance(seconds: float) -> Utterance:
-    samples = np.random.default_rng(1).normal(0, 0.1, round(seconds * SAMPLE_RATE))
-    return Utterance(0, "A", 0, len(samples), samples.astype(np.float32))
+@pytest.fixture(scope="module")
+def endless(endless_folder: Path) -> WhisperTranscriber:
+    return WhisperTranscriber(endless_folder)
+
+
+def _sound(seconds: float, seed: int = 1) -> FloatArray:
+    """Four gliding tones in noise, others for each seed."""
+    draw = np.random.default_rng(seed)
+    time = np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
+    sound = draw.normal(0, draw.uniform(0.001, 0.1), len(time))
+    for frequency in draw.uniform(80, 4_000, 4):
+        glide = 1 + 0.2 * np.sin(draw.uniform(1, 9) * time)
+        sound += draw.uniform(0.02, 0.2) * np.sin(2 * np.pi * frequency * time * glide)
+    return sound.astype(np.float32)
+
+
+def _utterance(seconds: float, seed: int = 1) -> Utterance:
+    samples = _sound(seconds, seed)
+    return Utterance(0, "A", 0, len(samples), samples)
+
+
+def _alone(
+    whisper: WhisperTranscriber, utterance: Utterance, language: str | None
+) -> Transcript | None:
+    [transcript] = whisper.transcribe([(utterance, language)])
+    return transcript
+
+
+def _company() -> list[tuple[Utterance, str | None]]:
+    return [
+        (_utterance(seconds, seed), language) for seed, (seconds, language) in enumerate(COMPANY)
+    ]
 
 
 @pytest.mark.parametrize(("language", "expected"), [("en", "en"), ("de-AT", "de"), ("PL", "pl")])
 def test_text_comes_with_its_language_and_confidence(
     whisper: WhisperTranscriber, language: str, expected: str
 ) -> None:
-    transcript = whisper.transcribe(_utterance(1.0), language)
+    transcript = _alone(whisper, _utterance(2.0), language)
     assert transcript is not None
     assert transcript.text == transcript.text.strip() != ""
     assert (transcript.source, transcript.language) == ("server", expected)
@@ -132,33 +102,37 @@ def test_text_comes_with_its_language_and_confidence(
 
 
 def test_language_is_detected_when_none_is_named(whisper: WhisperTranscriber) -> None:
-    transcript = whisper.transcribe(_utterance(1.0), None)
+    transcript = _alone(whisper, _utterance(1.0), None)
     assert transcript is not None
     assert whisper.supports(transcript.language)
 
 
 def test_it_is_deterministic(whisper: WhisperTranscriber) -> None:
     utterance = _utterance(1.5)
-    assert whisper.transcribe(utterance, "en") == whisper.transcribe(utterance, "en")
+    assert _alone(whisper, utterance, "en") == _alone(whisper, utterance, "en")
 
 
 def test_an_unknown_language_is_an_error_not_a_guess(whisper: WhisperTranscriber) -> None:
     assert not whisper.supports("tlh")
     with pytest.raises(LanguageUnsupported, match="tlh"):
-        whisper.transcribe(_utterance(1.0), "tlh")
+        whisper.transcribe([(_utterance(1.0), "en"), (_utterance(1.0), "tlh")])
+
+
+def test_nothing_to_hear_is_no_work(whisper: WhisperTranscriber) -> None:
+    assert whisper.transcribe([]) == []
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.05])
 def test_too_short_to_hold_a_word(whisper: WhisperTranscriber, seconds: float) -> None:
-    assert whisper.transcribe(_utterance(seconds), "en") is None
+    assert _alone(whisper, _utterance(seconds), "en") is None
 
 
 def test_a_turn_without_audio_has_no_words(whisper: WhisperTranscriber) -> None:
-    assert whisper.transcribe(Utterance(0, "A", 0, 0, None), "en") is None
+    assert _alone(whisper, Utterance(0, "A", 0, 0, None), "en") is None
 
 
 def test_a_model_that_guesses_says_so_and_is_refused(whisper: WhisperTranscriber) -> None:
-    words = whisper.transcribe(_utterance(1.0), "en")
+    words = _alone(whisper, _utterance(1.0), "en")
     assert words is not None
     assert words.log_probability is not None
     assert words.log_probability < -1.0
@@ -171,9 +145,100 @@ def test_a_model_that_guesses_says_so_and_is_refused(whisper: WhisperTranscriber
 
 @pytest.mark.parametrize("seconds", [0.5, 29.0])
 def test_an_endless_text_says_that_it_was_cut(endless: WhisperTranscriber, seconds: float) -> None:
-    words = endless.transcribe(_utterance(seconds), "en")
+    words = _alone(endless, _utterance(seconds), "en")
     assert words is not None
     assert words.capped
+    assert words.text.count("w") == token_limit(round(seconds * SAMPLE_RATE))
+    assert words.log_probability is None
+    assert Gates().refuse(words, seconds=seconds, speech_s=seconds, voiced_s=seconds)
+
+
+@pytest.mark.parametrize("source", ["folder", "endless_folder"])
+def test_it_hears_what_faster_whisper_hears(request: pytest.FixtureRequest, source: str) -> None:
+    folder = request.getfixturevalue(source)
+    library = WhisperModel(str(folder), device="cpu", compute_type="int8", cpu_threads=1)
+    heard = WhisperTranscriber(folder).transcribe(_company())
+    texts = set()
+    for (utterance, language), words in zip(_company(), heard, strict=True):
+        assert utterance.samples is not None
+        limit = token_limit(len(utterance.samples))
+        known = None if language is None else language[:2]
+        segments, spoken = through_the_library(library, utterance.samples, known, limit)
+        if words is None:
+            assert len(utterance.samples) < SAMPLE_RATE / 10
+            continue
+        [segment] = segments
+        texts.add(words.text)
+        assert words.language == spoken
+        assert words.no_speech == pytest.approx(segment.no_speech_prob, rel=1e-5)
+        assert words.capped == (len(segment.tokens) >= limit)
+        if words.capped:
+            assert segment.text.startswith(words.text)
+        else:
+            assert words.text == segment.text
+            assert words.compression == segment.compression_ratio
+            assert words.log_probability == pytest.approx(segment.avg_logprob, rel=1e-5)
+    assert len(texts) > 4  # the words depend on the sound, or this would compare nothing
+
+
+@pytest.mark.parametrize("source", ["folder", "endless_folder"])
+@pytest.mark.parametrize("window", ["full", "speech"])
+@pytest.mark.parametrize("pass_frames", [None, 6_100, 100_000])
+def test_in_company_as_alone(
+    request: pytest.FixtureRequest, source: str, window: Window, pass_frames: int | None
+) -> None:
+    folder = request.getfixturevalue(source)
+    whisper = WhisperTranscriber(folder, window=window, pass_frames=pass_frames)
+    together = whisper.transcribe(_company())
+    lonely = WhisperTranscriber(folder, window=window)
+    alone = [_alone(lonely, *item) for item in _company()]
+    assert _rounded(together) == _rounded(alone)
+    assert len({words.text for words in together if words}) > 4
+
+
+def test_a_loop_is_cut_at_its_own_limit_in_longer_company(endless_folder: Path) -> None:
+    whisper = WhisperTranscriber(endless_folder, pass_frames=6_000)
+    short, long = whisper.transcribe([(_utterance(0.5), "en"), (_utterance(20.0), "en")])
+    assert short is not None
+    assert long is not None
+    assert short.text.count("w") == token_limit(SAMPLE_RATE // 2) < long.text.count("w")
+
+
+def test_the_window_is_what_it_hears(folder: Path) -> None:
+    full, speech = (
+        WhisperTranscriber(folder, window=window).transcribe([(_utterance(3.0), "en")])
+        for window in ("full", "speech")
+    )
+    assert full != speech
+
+
+def test_an_english_whisper_hears_english_only(tmp_path: Path) -> None:
+    folder = write_whisper(tmp_path, multilingual=False)
+    whisper = WhisperTranscriber(folder)
+    assert whisper.supports("en-US")
+    assert not whisper.supports("de")
+    named, detected = whisper.transcribe([(_utterance(2.0), "en"), (_utterance(2.0), None)])
+    library = WhisperModel(str(folder), device="cpu", compute_type="int8", cpu_threads=1)
+    [segment], _ = through_the_library(library, _sound(2.0), None, token_limit(2 * SAMPLE_RATE))
+    assert named == detected
+    assert named is not None
+    assert (named.text, named.language) == (segment.text, "en")
+
+
+def _rounded(heard: list[Transcript | None]) -> list[object]:
+    """Without the last digits, which the order of a sum may change."""
+    return [
+        words
+        and (
+            words.text,
+            words.language,
+            words.capped,
+            words.compression,
+            words.log_probability and round(words.log_probability, 4),
+            words.no_speech and float(f"{words.no_speech:.3e}"),
+        )
+        for words in heard
+    ]
 
 
 @given(st.integers(0, 30 * SAMPLE_RATE), st.integers(0, 30 * SAMPLE_RATE))
@@ -212,7 +277,7 @@ def test_loading_and_running_never_touch_the_network(
         raise AssertionError("a connection was opened")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
-    assert WhisperTranscriber(folder).transcribe(_utterance(1.0), "en")
+    assert _alone(WhisperTranscriber(folder), _utterance(1.0), "en")
 
 
 def test_it_fits_the_protocol(whisper: WhisperTranscriber) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -39,18 +40,26 @@ class StubPredictor:
     """Stands in for Predictor: gives back what it was given, and notes each batch.
 
     An utterance with a negative index is poison. `gate` holds the first batch until it is set.
+    Whatever holds utterance `endless` hangs until `released`.
     """
 
-    def __init__(self) -> None:
+    prepares = False
+
+    def __init__(self, endless: int | None = None) -> None:
+        self.endless = endless
+        self.released = threading.Event()
         self.batches: list[list[int]] = []
         self.gate = threading.Event()
         self.gate.set()
         self.entered = threading.Event()
 
-    def encode(self, items: Sequence[tuple[Any, Utterance]]) -> list[Any]:
+    def encode(self, items: Sequence[tuple[Any, Utterance]], sensed: Any) -> list[Any]:
+        assert len(sensed) == len(items)
         self.batches.append([utterance.index for _, utterance in items])
         self.entered.set()
         assert self.gate.wait(10)
+        if self.endless in [utterance.index for _, utterance in items]:
+            assert self.released.wait(10)
         if any(utterance.index < 0 for _, utterance in items):
             raise ValueError(SECRET)
         return list(items)
@@ -71,13 +80,13 @@ class StubTranscriber:
     def supports(self, language: str | None) -> bool:
         return language in (None, "en")
 
-    def transcribe(self, utterance: Utterance, language: str | None) -> Transcript | None:
+    def transcribe(self, items: Sequence[tuple[Utterance, str | None]]) -> list[Transcript | None]:
         with self.lock:
             self.running += 1
             self.most = max(self.most, self.running)
         with self.lock:
             self.running -= 1
-        return Transcript(f"words {utterance.index}", "server", language)
+        return [Transcript(f"words {one.index}", "server", language) for one, language in items]
 
 
 def utterance(index: int) -> Utterance:
@@ -86,7 +95,12 @@ def utterance(index: int) -> Utterance:
 
 @asynccontextmanager
 async def engine(
-    predictor: Any, *, threads: int = 1, policy: BatchPolicy | None = None, transcriber: Any = None
+    predictor: Any,
+    *,
+    threads: int = 1,
+    policy: BatchPolicy | None = None,
+    transcriber: Any = None,
+    hang_s: float = 60.0,
 ) -> AsyncIterator[LocalBackend]:
     predictors = predictor if isinstance(predictor, dict) else {BUNDLE: predictor}
     backend = LocalBackend(
@@ -97,6 +111,7 @@ async def engine(
         policy=policy or BatchPolicy(max_items=4, max_wait=0.0),
         capacity=64,
         metrics=Metrics(),
+        hang_s=hang_s,
     )
     try:
         yield backend
@@ -139,6 +154,68 @@ async def test_one_poison_item_hurts_only_itself() -> None:
     assert isinstance(failed.__cause__, ValueError)
     assert [cast(Any, result).outcome for result in results] == [0, 1, 3]
     assert predictor.batches == [[0], [1, -2, 3], [1], [-2], [3]]
+
+
+async def test_an_item_that_hangs_hurts_only_itself_and_its_thread_is_replaced() -> None:
+    predictor = StubPredictor(endless=2)
+    async with engine(predictor, hang_s=1.0) as backend:
+        first = await held(predictor, backend)
+        waiting = [asyncio.create_task(backend.predict(DIALOGUE, utterance(n))) for n in (1, 2, 3)]
+        await asyncio.sleep(0)
+        predictor.gate.set()
+        await first
+        await until(lambda: len(predictor.batches) == 2)
+        backend.watch(time.monotonic())
+        assert not any(one.done() for one in waiting)  # it has not run for long
+        backend.watch(time.monotonic() + 2.0)
+        await until(lambda: predictor.batches[-1] == [2])  # each alone, and this one hangs again
+        backend.watch(time.monotonic() + 2.0)
+        results = await asyncio.gather(*waiting, return_exceptions=True)
+        after = await backend.predict(DIALOGUE, utterance(4))
+        predictor.released.set()
+    assert [getattr(one, "outcome", str(one)) for one in results] == [1, "the model hung", 3]
+    assert cast(Any, after).outcome == 4
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not holds():  # noqa: ASYNC110 - another thread makes it so
+            await asyncio.sleep(0.001)
+
+
+async def test_detection_of_many_sessions_runs_together_and_changes_no_bit() -> None:
+    rng = np.random.default_rng(0)
+    sessions = [
+        [rng.normal(0, 0.1, (channels, 512)).astype(np.float32) for _ in range(blocks)]
+        for channels, blocks in ((1, 1), (2, 3), (1, 2), (4, 1))
+    ]
+    async with engine(StubPredictor()) as backend:
+
+        def states(blocks: list[Any]) -> Any:
+            return [backend.start_voice() for _ in blocks[0]]
+
+        together = await asyncio.gather(*(backend.detect(one, states(one)) for one in sessions))
+        for blocks, found in zip(sessions, together, strict=True):
+            alone = await backend.detect(blocks, states(blocks))
+            assert len(found.probabilities) == len(blocks)
+            assert np.array_equal(found.probabilities, alone.probabilities)
+            for one, other in zip(found.states, alone.states, strict=True):
+                assert np.array_equal(one.values, other.values)
+
+
+async def test_a_sensed_utterance_is_predicted_as_one_that_was_not(toy: Path) -> None:
+    predictor = Predictor(Bundle.load(toy))
+    sound = np.random.default_rng(0).normal(0, 0.1, 16_000).astype(np.float32)
+    spoken = Utterance(0, "A", 0, 16_000, sound, Transcript("hello there", "client"))
+    async with engine(predictor) as backend:
+        start = backend.start(BUNDLE)
+        appraisal = await backend.appraise(spoken)
+        heard = await backend.sense(start, replace(spoken, transcript=None))
+        whole = await backend.predict(start, spoken)
+        split = await backend.predict(start, spoken, heard.sensed)
+        assert await backend.prepare(start, "A") is start  # each slot is read as any other
+    assert appraisal.rejection is not None  # noise
+    assert np.array_equal(whole.outcome.prediction.logits, split.outcome.prediction.logits)
 
 
 async def test_a_caller_that_is_gone_costs_nothing() -> None:
@@ -198,6 +275,8 @@ async def test_transcriptions_run_one_at_a_time_and_leave_a_thread_to_the_others
         words = await asyncio.gather(*(backend.transcribe(utterance(n), "en") for n in range(8)))
         assert backend.transcribes("en")
         assert not backend.transcribes("tlh")
+        with pytest.raises(EngineError, match="'tlh'"):
+            await backend.transcribe(utterance(9), "tlh")
     assert [one.text for one in words if one] == [f"words {n}" for n in range(8)]
     assert transcriber.most == 1
 
@@ -219,7 +298,7 @@ async def test_detection_by_runs_of_blocks_equals_detection_block_by_block() -> 
 
 async def test_dialogues_of_two_bundles_go_through_their_own_models() -> None:
     predictors = {name: StubPredictor() for name in ("one", "two")}
-    policy = BatchPolicy(max_items=4, max_wait=5.0)
+    policy = BatchPolicy(max_items=2, max_wait=5.0)
     async with engine(predictors, policy=policy) as backend:
         dialogues: list[Any] = [StubDialogue(name) for name in ("one", "two", "one", "two")]
         found = await asyncio.gather(

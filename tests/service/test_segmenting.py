@@ -15,8 +15,11 @@ from emotrace_protocol.messages import AudioFormat, Endpointing
 from emotrace_service.audio import FRAME_SAMPLES, Block, Framer
 from emotrace_service.endpointing import EndpointingConfig
 from emotrace_service.segmenting import (
+    FIRST_INTERIM_SAMPLES,
     InterimDue,
     Item,
+    PauseHeard,
+    PauseOver,
     Segmenter,
     SpeechStarted,
     UtteranceReady,
@@ -54,6 +57,8 @@ def _plain(item: Item) -> tuple[object, ...]:
     """An item as values that `==` compares bit for bit."""
     if isinstance(item, SpeechStarted):
         return ("started", item.index, item.speaker, item.start_sample)
+    if isinstance(item, PauseOver):
+        return ("over", item.index)
     rest: tuple[object, ...] = ()
     if isinstance(item, UtteranceReady):
         rest = (item.speech_end_sample, item.decided_sample, item.reason)
@@ -142,10 +147,15 @@ def test_the_laws_of_utterances(sound: FloatArray) -> None:
     open_now: dict[int, SpeechStarted] = {}
     last_end = dict.fromkeys(speakers, 0)
     last_interim: dict[int, int] = {}
+    pauses: dict[int, Utterance] = {}
     for item in items:
         if isinstance(item, SpeechStarted):
             assert item.start_sample >= last_end[item.speaker]
             open_now[item.index] = item
+            continue
+        if isinstance(item, PauseOver):
+            assert item.index in open_now
+            del pauses[item.index]
             continue
         utterance = item.utterance
         begun = open_now[utterance.index]
@@ -160,10 +170,21 @@ def test_the_laws_of_utterances(sound: FloatArray) -> None:
             last_end[utterance.speaker] = utterance.end_sample
             assert utterance.start_sample < item.speech_end_sample <= utterance.end_sample
             assert utterance.end_sample <= item.decided_sample <= len(sound)
+            # Whatever is computed in the pause before the end is of the very utterance.
+            foreseen = pauses.pop(utterance.index, None)
+            if item.reason == "silence":
+                assert foreseen is not None
+                assert _plain_utterance(foreseen) == _plain_utterance(utterance)
+        elif isinstance(item, PauseHeard):
+            assert utterance.index not in pauses
+            pauses[utterance.index] = utterance
         else:
             length = utterance.end_sample - utterance.start_sample
-            assert length // INTERIM > last_interim.get(utterance.index, 0)
-            last_interim[utterance.index] = length // INTERIM
+            first = CONFIG.padding_samples + FIRST_INTERIM_SAMPLES
+            number = (length - first) // INTERIM
+            assert number > last_interim.get(utterance.index, -1)
+            last_interim[utterance.index] = number
+    assert not pauses
 
 
 def _talk(segmenter: Segmenter, script: list[tuple[float, ...]]) -> list[Item]:
@@ -209,11 +230,13 @@ def test_interims_come_with_each_second_of_speech_and_none_in_silence() -> None:
     config = EndpointingConfig.from_wire(Endpointing(silence_ms=2_000))
     segmenter = Segmenter(("A",), config)
     second = 16_000
-    script = [(0.9,)] * (int(2.5 * second) // FRAME_SAMPLES) + [(0.0,)] * 40
+    script = [(0.0,)] * 20 + [(0.9,)] * (int(2.4 * second) // FRAME_SAMPLES) + [(0.0,)] * 40
     interims = [one for one in _talk(segmenter, script) if isinstance(one, InterimDue)]
-    lengths = [one.utterance.end_sample - one.utterance.start_sample for one in interims]
-    assert [length // second for length in lengths] == [1, 2]
-    assert all(length % second < FRAME_SAMPLES for length in lengths)
+    ends = [one.utterance.end_sample - 20 * FRAME_SAMPLES for one in interims]
+    assert [end // second for end in ends] == [0, 1]  # at 0.5 s and at 1.5 s: 2.5 is not reached
+    assert all(
+        0 <= end - second // 2 - n * second < 2 * FRAME_SAMPLES for n, end in enumerate(ends)
+    )
     (ready,) = segmenter.flush()
     assert isinstance(ready, UtteranceReady)
     assert ready.speech_end_sample < ready.utterance.end_sample < ready.decided_sample

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +36,10 @@ class SphinxTranscriber:
     def supports(self, language: str | None) -> bool:
         return language in (None, "en")
 
-    def transcribe(self, utterance: Utterance, language: str | None) -> Transcript | None:
+    def transcribe(self, items: Sequence[tuple[Utterance, str | None]]) -> list[Transcript | None]:
+        return [self._heard(utterance) for utterance, _ in items]
+
+    def _heard(self, utterance: Utterance) -> Transcript | None:
         if utterance.samples is None:
             return None
         pcm = (utterance.samples * 32_767).astype("<i2").tobytes()
@@ -73,13 +76,13 @@ def _utterances(recording: FloatArray, message_bytes: int) -> list[UtteranceRead
     framer = Framer(AudioFormat())
     detector = VoiceDetector()
     segmenter = Segmenter(("A",), EndpointingConfig.from_wire(Endpointing()))
-    states = (detector.start(),)
+    states = [detector.start()]
     items = []
 
     def hear(blocks: list[Block]) -> None:
         nonlocal states
         for block in blocks:
-            probabilities, states = detector.forward(block.samples, states)
+            (probabilities,), states = detector.forward([block.samples], states)
             items.extend(segmenter.push(block, probabilities.tolist()))
 
     data = (recording * 32_767).astype("<i2").tobytes()
@@ -97,7 +100,7 @@ def test_words_arrive_from_real_speech(shared: Path) -> None:
     for recording, sentence in _clips(shared / "data" / "ravdess_speech"):
         utterances = _utterances(np.concatenate([pause, recording, pause]), message_bytes=641)
         assert utterances, "the voice detector heard no speech"
-        transcripts = [transcriber.transcribe(one.utterance, "en") for one in utterances]
+        transcripts = transcriber.transcribe([(one.utterance, "en") for one in utterances])
         heard = [word for one in transcripts if one for word in one.text.split()]
         assert heard
         errors += _word_errors(sentence.split(), heard)

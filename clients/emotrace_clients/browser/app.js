@@ -83,6 +83,7 @@ function take(event) {
       dialogue.revised(event);
       break;
     case "warning":
+    case "service.degraded":
       remark(event.message);
       break;
     case "error":

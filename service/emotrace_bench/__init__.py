@@ -1,0 +1,1 @@
+"""`emotrace-bench`: what Emotrace costs, always beside another way of doing the same."""
