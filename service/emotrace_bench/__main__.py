@@ -134,6 +134,9 @@ def scale(
         int, typer.Option(min=100, help="The longest dialogue; by tens from 10 on.")
     ] = 100_000,
     rounds: Annotated[int, typer.Option(min=1)] = 12,
+    sessions: Annotated[
+        int | None, typer.Option(min=100, help="Instead: so many idle sessions on a server.")
+    ] = None,
     out: Out = None,
     plot: Plot = None,
     seed: Seed = 0,
@@ -142,8 +145,17 @@ def scale(
     """Whether a turn costs more when the dialogue is long: time, and memory of its state.
 
     A dialogue's state is a value: it is kept at 10, 100, 1,000 ... turns, and the same turns are
-    then taken from each.
+    then taken from each. With --sessions: what idle sessions cost a server, up to that number.
     """
+    if sessions is not None:
+        from emotrace_bench import sessions as idle
+        from emotrace_bench.live_server import own_server
+
+        settings = {"EMOTRACE_COMPUTE_BUDGET": "100", "EMOTRACE_MAX_SESSIONS": str(sessions)}
+        with own_server(settings) as server:
+            result = idle.measure(server, sessions, seed)
+        _deliver(result, out, plot)
+        return
     from emotrace_bench.turns import lengths, measure
 
     longest = 1_000 if quick else turns

@@ -46,6 +46,10 @@ class LiveServer:
                 found[name] = float(value)
         return found
 
+    def processor_s(self) -> float:
+        """Seconds of processor time that the server has used."""
+        return self.metrics()["process_cpu_seconds_total"]
+
     def memory_mib(self) -> float | None:
         if self.pid is None:
             return None

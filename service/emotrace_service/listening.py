@@ -65,35 +65,45 @@ class Listener:
         self._settings = settings
         self._clock = clock
         self._active = self.heard = clock()
+        self._idle_timer: asyncio.TimerHandle | None = None
         self._pressed = False  # the client knows that it is ahead
         self.messages = 0
         self.audio_bytes = 0
 
     async def run(self) -> None:
         """Ends by being cancelled, or with SocketClosed."""
+        self._watch_idle()
+        try:
+            while True:
+                data = await self._socket.receive()
+                self.messages += 1
+                finish = self._inlet.finish
+                if finish is not None and finish.error is not None:
+                    continue
+                try:
+                    await self._take(data)
+                except ProtocolError as error:
+                    weighed = self._conversation.weigh(error, self._clock())
+                    if weighed.code.kind.fatal:
+                        self._finish(weighed)
+                    else:
+                        await self._notices.emit(Failed, **weighed.fields())
+        finally:
+            if self._idle_timer is not None:
+                self._idle_timer.cancel()
+
+    def _watch_idle(self) -> None:
+        """Looks again when the session would be idle: a timer a message costs more than it."""
+        if self._inlet.finish is not None:
+            return
         idle_s = self._settings.idle_no_audio_ms / 1_000
-        while True:
-            finish = self._inlet.finish
-            try:
-                async with asyncio.timeout(
-                    self._active + idle_s - self._clock() if finish is None else None
-                ):
-                    data = await self._socket.receive()
-            except TimeoutError:
-                cause = f"Nothing was heard for {idle_s:g} s."
-                self._finish(ProtocolError(ErrorCode.IDLE_NO_AUDIO, cause))
-                continue
-            self.messages += 1
-            if finish is not None and finish.error is not None:
-                continue
-            try:
-                await self._take(data)
-            except ProtocolError as error:
-                weighed = self._conversation.weigh(error, self._clock())
-                if weighed.code.kind.fatal:
-                    self._finish(weighed)
-                else:
-                    await self._notices.emit(Failed, **weighed.fields())
+        left_s = self._active + idle_s - self._clock()
+        if left_s > 0:
+            loop = asyncio.get_running_loop()
+            self._idle_timer = loop.call_later(left_s, self._watch_idle)
+        else:
+            cause = f"Nothing was heard for {idle_s:g} s."
+            self._finish(ProtocolError(ErrorCode.IDLE_NO_AUDIO, cause))
 
     def _finish(self, error: ProtocolError) -> None:
         self._inlet.put(Finish(self._clock(), error))

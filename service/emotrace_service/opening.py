@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from string import ascii_uppercase
 from typing import Any
 
@@ -122,7 +123,13 @@ def _chosen(name: str | None, bundles: Mapping[str, Bundle], settings: Settings)
 
 def label_sets(bundle: Bundle) -> dict[str, tuple[str, ...]]:
     """The names of all label sets that a session may ask for, by scheme, the bundle's own first."""
-    return {scheme: bundle.projected(scheme).labels.names for scheme in bundle.schemes}
+    return {scheme: view.labels.names for scheme, view in _views(bundle).items()}
+
+
+@lru_cache
+def _views(bundle: Bundle) -> Mapping[str, Bundle]:
+    """The bundle under each of its label sets: made once, not for every session."""
+    return {scheme: bundle.projected(scheme) for scheme in bundle.schemes}
 
 
 def _viewed(bundle: Bundle, wanted: Sequence[str] | str | None) -> Bundle:
@@ -132,7 +139,7 @@ def _viewed(bundle: Bundle, wanted: Sequence[str] | str | None) -> Bundle:
     sets = label_sets(bundle)
     for scheme, names in sets.items():
         if wanted == scheme if isinstance(wanted, str) else sorted(wanted) == sorted(names):
-            return bundle.projected(scheme)
+            return _views(bundle)[scheme]
     told = "; ".join(f"{scheme} ({', '.join(names)})" for scheme, names in sets.items())
     raise _refused(
         ErrorCode.LABELS_MISMATCH,

@@ -43,6 +43,11 @@ class Settings(BaseSettings):
     also: tuple[str, ...] = Field(
         default=(), description="more bundles, which a session may ask for by name"
     )
+    profile: Literal["exact", "fast"] = Field(
+        default="exact",
+        description="arithmetic: `exact` as trained, or `fast` with less precision, of which the "
+        "bundle's drift report says what it changes (docs/decisions/0016)",
+    )
     weights: Path = Field(
         default_factory=lambda: Path.home() / ".cache" / "emotrace" / "weights",
         description="folder of weights that `emotrace-serve models pull` fetched",
