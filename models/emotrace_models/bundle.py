@@ -168,10 +168,14 @@ class Bundle:
     def save(self, path: Path) -> None:
         """Write the bundle to folder `path`, which is made if it is not there.
 
-        Raises ValueError for a view: it is written with the bundle that it belongs to.
+        Raises ValueError for a view, which is written with the bundle that it belongs to, and for
+        the fast form of a bundle, which is made again from the exact one.
         """
         if self._is_view:
             raise ValueError(f"{self.key} is a view; save the bundle {self.name!r} itself")
+        numerics = {*(encoder.numerics for encoder in self.encoders), self.fusion.numerics}
+        if low := sorted(numerics - {"fp32"}):
+            raise ValueError(f"{self.name} holds {', '.join(low)}; save the bundle of fp32 itself")
         tensors: dict[str, Tensor] = {}
         for encoder in self.encoders:
             for key, tensor in encoder.state_dict().items():

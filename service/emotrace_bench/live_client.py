@@ -25,6 +25,7 @@ from emotrace_protocol import encode
 from emotrace_protocol.messages import AudioFormat, SessionEnd, SessionStart
 
 FRAME_MS = 40
+PREPARING_S = 0.01  # to lay out one client's messages before anybody begins
 
 
 @dataclass
@@ -63,7 +64,7 @@ class Load:
 
 
 async def run(url: str, sound: Scenario, load: Load) -> list[Heard]:
-    began = time.monotonic()
+    began = time.monotonic() + PREPARING_S * load.clients
     return await asyncio.gather(
         *(_client(url, sound, load, number, began) for number in range(load.clients))
     )
@@ -72,8 +73,8 @@ async def run(url: str, sound: Scenario, load: Load) -> list[Heard]:
 async def _client(url: str, sound: Scenario, load: Load, number: int, began: float) -> Heard:
     seen = Heard()
     place = number / load.clients
-    await asyncio.sleep(max(0.0, began + place * load.begin_over_s - time.monotonic()))
     messages = sound.messages(FRAME_MS, place)
+    await asyncio.sleep(max(0.0, began + place * load.begin_over_s - time.monotonic()))
     channels = sound.samples.shape[1]
     start = SessionStart(
         audio=AudioFormat(sample_rate=sound.rate, channels=channels), interim=load.interim

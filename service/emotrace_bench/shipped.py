@@ -51,7 +51,7 @@ def measure(name: str, rounds: int, seed: int, quick: bool) -> Result:
     for encoder in bundle.encoders:
         if isinstance(encoder, CompactFace):
             encoder.detect_with(StandIn())
-    with Workers(1, 1) as workers:
+    with Workers(1, 1, flush=True) as workers:
         rows = {
             seconds: workers.run(partial(stages, bundle, seconds, rounds, seed))
             for seconds in (LENGTHS_S[:1] if quick else LENGTHS_S)

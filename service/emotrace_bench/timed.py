@@ -50,14 +50,14 @@ class Timed:
 
 
 class Workers:
-    """Threads set up as those of the service, each with `threads` torch threads of its own."""
+    """Threads, each with `threads` torch threads of its own. flush: numbers next to nothing become
+    zero, as in the service's threads; torch by itself leaves them, and they are slow."""
 
-    def __init__(self, count: int, threads: int) -> None:
+    def __init__(self, count: int, threads: int, *, flush: bool) -> None:
         def ready() -> None:
             torch.set_num_threads(threads)
-            torch.set_flush_denormal(True)
+            torch.set_flush_denormal(flush)
 
-        self.count = count
         self._pool = ThreadPoolExecutor(count, "bench", ready)
 
     def start(self, work: Callable[[], T]) -> Future[T]:

@@ -23,16 +23,16 @@ from contextlib import suppress
 from typing import Any
 
 import numpy as np
-import torch
 
-from emotrace_models.predictor import DialogueState, NothingToHear, Predictor, Sensed
+from emotrace_models.predictor import DialogueState, Predictor, Sensed
 from emotrace_models.speech_gate import Appraisal, appraise
 from emotrace_models.transcription import Transcriber
-from emotrace_models.types import FloatArray, Transcript, Utterance, frozen_mapping
+from emotrace_models.types import FloatArray, Transcript, Utterance
 from emotrace_models.voice_activity import VoiceDetector, VoiceState
+from emotrace_service import computing
 from emotrace_service.batching import BatcherFull, BatchPolicy, Item, Priority
-from emotrace_service.errors import EngineClosed, EngineError, UtteranceIncomplete
-from emotrace_service.inference import Detected, Heard, Predicted, StageTimes
+from emotrace_service.errors import EngineClosed, EngineError, EngineOverloaded
+from emotrace_service.inference import Detected, Heard, Predicted
 from emotrace_service.lanes import Call, Lane, Lanes, settle
 from emotrace_service.metrics import Metrics
 
@@ -43,8 +43,6 @@ INTERIM_DEADLINE_S = 0.5
 DETECTION = BatchPolicy(max_items=128, max_wait=0.004)
 BESIDE = BatchPolicy(max_items=4, max_wait=0.0)  # what a final may have to wait for is kept short
 NICENESS = 5  # of compute threads: the event loop goes first
-
-NOTHING: Sensed = frozen_mapping({})
 
 Results = list[Any]
 Compute = Callable[[list[Item[Call]]], Results]
@@ -182,6 +180,7 @@ class LocalBackend:
             hung = [one for one in self._workers if now - one.busy_since > self._hang_s]
             for worker in hung:
                 worker.abandon()
+                self._metrics.threads_given_up.inc()
                 self._workers.remove(worker)
                 self._workers.append(_Worker(self, self._started))
                 self._started += 1
@@ -211,7 +210,7 @@ class LocalBackend:
             try:
                 self._lanes.add(item)
             except BatcherFull as error:
-                raise EngineError("too much waits to be computed") from error
+                raise EngineOverloaded("too much waits to be computed") from error
             self._wake.notify()
         try:
             return await call.future
@@ -249,7 +248,7 @@ class LocalBackend:
                 return
             self._lanes.done(batch[0].kind)
             if failed is not None:
-                self._split(batch, _failure(failed))
+                self._split(batch, computing.failure(failed))
             self._wake.notify()
         self._metrics.compute.labels(kind).inc(time.monotonic() - begun)
         if failed is None:
@@ -292,40 +291,11 @@ class LocalBackend:
         return [appraise(*item.payload.arguments) for item in batch]
 
     def _sense(self, batch: list[Item[Call]]) -> Results:
-        begun = time.monotonic()
-        sensed = self._predictor(batch).sense([item.payload.arguments for item in batch])
-        encoding = time.monotonic() - begun
-        return [
-            Heard(one, StageTimes(queue=begun - item.arrival, encoding=encoding))
-            for item, one in zip(batch, sensed, strict=True)
-        ]
+        return list(computing.sense(self._predictor(batch), *_items(batch)))
 
     def _predict(self, batch: list[Item[Call]]) -> Results:
         self._metrics.batches.observe(len(batch))
-        predictor = self._predictor(batch)
-        begun = time.monotonic()
-        encoded = predictor.encode(
-            [item.payload.arguments[:2] for item in batch],
-            [item.payload.arguments[2] or NOTHING for item in batch],
-        )
-        after_encoding = time.monotonic()
-        fused = predictor.fuse(encoded)
-        after_fusion = time.monotonic()
-        decoded = predictor.decode(fused)
-        after_decoding = time.monotonic()
-        return [
-            Predicted(
-                state,
-                outcome,
-                StageTimes(
-                    queue=begun - item.arrival,
-                    encoding=after_encoding - begun,
-                    fusion=after_fusion - after_encoding,
-                    decoding=after_decoding - after_fusion,
-                ),
-            )
-            for item, (state, outcome) in zip(batch, decoded, strict=True)
-        ]
+        return list(computing.predict(self._predictor(batch), *_items(batch)))
 
     def _prepare(self, batch: list[Item[Call]]) -> Results:
         return list(self._predictor(batch).prepare([item.payload.arguments for item in batch]))
@@ -362,8 +332,7 @@ class _Worker:
         self._thread.join()
 
     def _serve(self) -> None:
-        torch.set_num_threads(1)
-        torch.set_flush_denormal(True)
+        computing.begin_thread()
         with suppress(AttributeError, OSError):  # a courtesy of Linux
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
         while not self.abandoned and (batch := self._backend.next()):
@@ -372,10 +341,6 @@ class _Worker:
             self.busy_since = float("inf")
 
 
-def _failure(cause: Exception) -> EngineError:
-    """The model's error, told without its text, which may quote what somebody said."""
-    if isinstance(cause, NothingToHear):
-        return UtteranceIncomplete(str(cause))
-    error = EngineError(f"the model failed with {type(cause).__name__}")
-    error.__cause__ = cause
-    return error
+def _items(batch: list[Item[Call]]) -> tuple[list[tuple[Any, ...]], list[float]]:
+    """Their arguments, and when they came."""
+    return [item.payload.arguments for item in batch], [item.arrival for item in batch]

@@ -3,6 +3,7 @@
 StartRefused            the server does not start; says why and what to do (exit code 78)
 EngineError             an estimate that could not be made
   EngineClosed          ... because the server stops
+  EngineOverloaded      ... because too much waits already
   UtteranceIncomplete   ... because the utterance lacks what the bundle needs
 ProtocolError           (emotrace_protocol) what a client did; an `error` event or an HTTP status
 """
@@ -34,6 +35,10 @@ class EngineError(RuntimeError):
 
 class EngineClosed(EngineError):
     """The engine has been closed and computes nothing more."""
+
+
+class EngineOverloaded(EngineError):
+    """Too much waits to be computed already; the item was not taken."""
 
 
 class UtteranceIncomplete(EngineError):

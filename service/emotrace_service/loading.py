@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from emotrace_models.bundle import Bundle, BundleError, BundleMissing, bundle_path
+from emotrace_models.drift import drift_of
 from emotrace_models.predictor import Predictor
+from emotrace_models.profiles import FastUnavailable, Profile, describe, profiled
 from emotrace_models.transcription import Transcriber, TranscriberUnavailable, WhisperTranscriber
 from emotrace_models.types import Modality
 from emotrace_models.voice_activity import VoiceDetector, VoiceDetectorUnavailable
@@ -18,6 +20,7 @@ from emotrace_models.whisper_windows import Window
 from emotrace_service.batching import BatchPolicy
 from emotrace_service.engine import LocalBackend
 from emotrace_service.errors import StartRefused
+from emotrace_service.logs import logger
 from emotrace_service.metrics import Metrics
 from emotrace_service.settings import Settings
 from emotrace_service.weights_choice import chosen_weights
@@ -25,22 +28,50 @@ from emotrace_service.weights_choice import chosen_weights
 ITEMS_A_SESSION = 4  # waiting in the engine at once: detection, final, interim, transcription
 
 
-def load_bundle(name: str) -> Bundle:
+def load_bundle(name: str, profile: Profile) -> Bundle:
     try:
-        return Bundle.load(bundle_path(name))
+        exact = Bundle.load(bundle_path(name))
+        bundle = profiled(exact, profile)
+    except FastUnavailable as error:
+        raise StartRefused(f"{error}. Or start with --profile exact.") from error
     except BundleMissing as error:
         raise StartRefused(
             f"{error}. Name one with --bundle, or make one with `emotrace-train`."
         ) from error
     except BundleError as error:
         raise StartRefused(f"{error}. The server does not start with a broken bundle.") from error
+    if profile == "fast":
+        _tell_drift(exact, bundle)
+    return bundle
+
+
+def _tell_drift(exact: Bundle, bundle: Bundle) -> None:
+    """What is known of what the profile changes; nothing is refused for it."""
+    report, numerics = drift_of(exact), describe(bundle)
+    if report is None:
+        logger().warning(
+            "no drift report",
+            bundle=bundle.name,
+            cure=f"make one with `emotrace-train fast {bundle.name}`",
+        )
+    elif dict(report.numerics) != dict(numerics):
+        logger().warning(
+            "the drift report is of other arithmetic than this machine's",
+            bundle=bundle.name,
+            reported=dict(report.numerics),
+            here=dict(numerics),
+        )
+    else:
+        logger().info(
+            "profile fast", bundle=bundle.name, agreement=report.agreement, numerics=dict(numerics)
+        )
 
 
 def load_bundles(settings: Settings) -> dict[str, Bundle]:
     """All bundles by name, the default first. Raises StartRefused."""
     bundles: dict[str, Bundle] = {}
     for source in (settings.bundle, *settings.also):
-        bundle = load_bundle(source)
+        bundle = load_bundle(source, settings.profile)
         if bundle.name in bundles:
             raise StartRefused(
                 f"Two bundles are called {bundle.name!r}; {source} is the second. Leave one out, "

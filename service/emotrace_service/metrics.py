@@ -60,6 +60,10 @@ class Metrics:
             "emotrace_compute_seconds", "Time of compute threads", ["work"],
             registry=self.registry,
         )  # fmt: skip
+        self.threads_given_up = Counter(
+            "emotrace_threads_given_up", "Compute threads whose batch did not end",
+            registry=self.registry,
+        )  # fmt: skip
         self.stages = Histogram(
             "emotrace_stage_seconds",
             "Time of one stage; lag is from the arrival of an utterance's last audio to its event",

@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from starlette.requests import HTTPConnection
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 
+from emotrace_models.profiles import describe
 from emotrace_models.registry import name_of
 from emotrace_protocol.errors import ProtocolError
 from emotrace_service.analysis import analyze
@@ -136,6 +137,7 @@ async def models(request: Request) -> dict[str, Any]:
                 "model": name_of(type(bundle.fusion)),
                 "modalities": [modality.value for modality in bundle.fusion.modalities],
                 "requires": [modality.value for modality in bundle.requires],
+                "numerics": dict(describe(bundle)),
                 "card": bundle.card,
             }
             for bundle in serving.bundles.values()

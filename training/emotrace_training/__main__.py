@@ -23,6 +23,7 @@ from emotrace_training import (
     export,
     extract,
     face,
+    fast,
     fine_tune,
     fit,
     fusion,
@@ -51,6 +52,7 @@ app.command("extract", rich_help_panel=RECIPES)(extract.command)
 app.command("fit", rich_help_panel=RECIPES)(fit.command)
 app.command("evaluate", rich_help_panel=RECIPES)(evaluate.command)
 app.command("export", rich_help_panel=RECIPES)(export.command)
+app.command("fast", rich_help_panel=RECIPES)(fast.command)
 app.command("compare", rich_help_panel=RECIPES)(compare.command)
 
 SITE = "A bundle on your own site"

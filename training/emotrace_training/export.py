@@ -21,12 +21,19 @@ from safetensors.torch import load_file
 from emotrace_models.bundle import Bundle, bundle_path
 from emotrace_models.calibration import Calibration, modality_key
 from emotrace_models.decoding import DecoderConfig
+from emotrace_models.drift import LEAST
 from emotrace_models.encoders import Encoder
 from emotrace_models.types import Modality
 from emotrace_training.calibrate import fit_temperature
 from emotrace_training.checkpoints import CheckpointMismatch
 from emotrace_training.dataset import Dataset, load_dataset
 from emotrace_training.extract import CACHE
+from emotrace_training.fast_form import (
+    recorded_drift,
+    tested_dialogues,
+    with_drift,
+    with_graphs,
+)
 from emotrace_training.fitting import predict
 from emotrace_training.learner import Learner, build_fusion
 from emotrace_training.one_model import tuned_encoders
@@ -208,6 +215,9 @@ def command(
     name: Annotated[str | None, typer.Option(help="the bundle's name; default: its folder")] = None,
     version: Annotated[str, typer.Option()] = "1",
     cache: Annotated[Path, typer.Option(help="where features are kept")] = CACHE,
+    onnx: Annotated[
+        bool, typer.Option("--onnx", help="with the fast form: 8-bit text graphs, drift report")
+    ] = False,
 ) -> None:
     """Write a trained model as a bundle: emotrace-serve --bundle FOLDER serves it."""
     with named_errors():
@@ -225,12 +235,26 @@ def command(
             version,
             Accelerator(cpu=True),
         )
+        if onnx:
+            bundle = in_fast_form(bundle, found[0].recipe, manifest, trained.fold)
         bundle.save(out)
         Bundle.load(out)  # what was written can be read
         typer.echo(
             f"{out}: {trained.fold} seed {trained.seed}, needs "
             f"{', '.join(bundle.requires) or 'any modality'}; emotrace-serve --bundle {out}"
         )
+
+
+def in_fast_form(bundle: Bundle, recipe: Recipe, manifest: Path, fold: str) -> Bundle:
+    """The bundle with its graphs, and with its drift report over the fold's test dialogues.
+
+    Raises GraphRefused, DriftTooLarge.
+    """
+    dataset = load_dataset(recipe, manifest)
+    parts = next(one for one in dataset.folds if one.name == fold)
+    ready = with_graphs(bundle, typer.echo)
+    dialogues = tested_dialogues(dataset, parts)
+    return with_drift(ready, recorded_drift(ready, dialogues, f"test part of fold {fold}"), LEAST)
 
 
 def _load(learner: Learner, file: Path) -> None:

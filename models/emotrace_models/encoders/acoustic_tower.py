@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from emotrace_models.encoders.running_statistics import CONTOURS
 from emotrace_models.encoders.spectral import BANDS
+from emotrace_models.layers.precision import entering, joined
 
 REDUCTION = 8  # frames in to frames out
 
@@ -61,9 +62,10 @@ class AcousticTower(nn.Module):
         """bands [batch, 2, BANDS, frame], contours [batch, CONTOURS, frame], lengths [batch] of
         real frames, the others zero -> unit vectors [batch, width].
         """
-        x = bands
+        x = entering(bands, self.stages)
         for stage in self.stages:
             x, lengths = stage(x, lengths)
+        x = x.float()
         mask = real_frames(lengths, x.shape[-1])
         side = F.relu(self.contour(contours))
         x = torch.cat([x.flatten(1, 2), side], dim=1).transpose(1, 2)  # [batch, frame, feature]
@@ -98,9 +100,9 @@ class Stage(nn.Module):
         super().__init__()
         self.stride = stride
         self.conv = nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
-        self.norm = nn.BatchNorm2d(outputs)
+        self.norm: nn.Module = nn.BatchNorm2d(outputs)
         self.second = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False) if residual else None
-        self.second_norm = nn.BatchNorm2d(outputs) if residual else None
+        self.second_norm: nn.Module | None = nn.BatchNorm2d(outputs) if residual else None
         self._folded: dict[nn.Conv2d, tuple[Tensor, Tensor]] = {}
 
     def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -119,13 +121,20 @@ class Stage(nn.Module):
                 x = x * real
         return x, lengths
 
+    def to_bf16(self) -> None:
+        """Convolutions in bfloat16 from now on, each joined with its norm: for inference alone."""
+        self.conv, self.norm = joined(self.conv, self.norm), nn.Identity()
+        if self.second is not None and self.second_norm is not None:
+            self.second = joined(self.second, self.second_norm)
+            self.second_norm = nn.Identity()
+
     def train(self, mode: bool = True) -> Stage:
         self._folded.clear()
         return super().train(mode)
 
-    def _normed(self, conv: nn.Conv2d, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
+    def _normed(self, conv: nn.Conv2d, norm: nn.Module, x: Tensor) -> Tensor:
         out: Tensor
-        if self.training or torch.is_grad_enabled():
+        if self.training or torch.is_grad_enabled() or not isinstance(norm, nn.BatchNorm2d):
             out = norm(conv(x))
             return out
         if conv not in self._folded:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from emotrace_models.encoders.buckets import buckets
+from emotrace_models.layers.precision import copied, weights_numerics
 from emotrace_models.types import FloatArray, Modality, Utterance
 
 # A frozen value that only its encoder understands; None where nothing is kept of a speaker.
@@ -50,6 +52,21 @@ class Encoder(nn.Module):
         """
         return None
 
+    @property
+    def numerics(self) -> str:
+        """What its network computes in: `fp32`, `bf16` (norms and sums may stay in fp32)."""
+        return weights_numerics(self)
+
+    def in_bf16(self) -> Encoder:
+        """The same with what gains from it in bfloat16, for inference alone; features stay float32.
+        Itself where nothing gains."""
+        return self
+
+    def copied(self) -> Self:
+        """The same with weights of its own; what is no module (a detector, a tokenizer) is shared,
+        since not all of it can be copied."""
+        return copied(self)
+
     @classmethod
     @abstractmethod
     def small(cls) -> tuple[Any, Mapping[str, bytes]]:
@@ -76,9 +93,11 @@ class NetworkEncoder(Encoder):
 
     pads: whether the network's features are the same in a padded batch as alone. Where they are
     not (group normalisation over time), only items of one length share a batch.
+    graphed: whether the profile `fast` runs it as an 8-bit graph (onnx_text.py).
     """
 
     pads: ClassVar[bool] = False
+    graphed: ClassVar[bool] = False
 
     @abstractmethod
     def front(self, utterance: Utterance) -> NDArray[Any] | None:
@@ -104,10 +123,10 @@ class NetworkEncoder(Encoder):
             for i, (_, utterance) in enumerate(items)
             if (front := self.front(utterance)) is not None
         }
-        groups: dict[int, list[int]] = {}
-        for i, front in fronts.items():
-            groups.setdefault(0 if self.pads else len(front), []).append(i)
-        for rows in groups.values():
+        there = list(fronts)
+        lengths = [len(fronts[i]) for i in there]
+        for bucket in buckets(lengths) if self.pads else buckets(lengths, 0.0):
+            rows = [there[number] for number in bucket]
             features, steps = self(*padded_fronts([fronts[i] for i in rows]))
             for i, row, count in zip(rows, features.numpy(), steps.tolist(), strict=True):
                 results[i] = (np.ascontiguousarray(row[:count]), items[i][0])

@@ -1,7 +1,8 @@
 """The audio tower of CLAP (Wu et al., arXiv 2211.06687): HTSAT, which reads 10 s at 48 kHz.
 
-The network is transformers' ClapModel, which is LAION's; the front end is LAION's of the unfused
-checkpoints (models.md section 2.1), but for the crop: theirs is random, ours is the centre.
+The network is transformers' ClapModel, which is LAION's, run by htsat.py in evaluation; the front
+end is LAION's of the unfused checkpoints (models.md section 2.1), but for the crop: theirs is
+random, ours is the centre.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from transformers import ClapAudioModelWithProjection
 
 from emotrace_models.encoders.base import NetworkEncoder
 from emotrace_models.encoders.clap_pretrained import clap_configs, clap_tower
+from emotrace_models.encoders.htsat import Htsat, readable
 from emotrace_models.encoders.mel import MelConfig, decibels, mel_power
 from emotrace_models.registry import register
 from emotrace_models.types import SAMPLE_RATE, FloatArray, Modality, Utterance
@@ -116,6 +118,7 @@ class ClapAudio(NetworkEncoder):
         self.config = config
         self.width = config.width if config.step_source == "tokens" else config.projection
         self.tower = ClapAudioModelWithProjection(config.network())
+        self._htsat: Htsat | None = None
 
     @classmethod
     def small(cls) -> tuple[ClapAudioConfig, Mapping[str, bytes]]:
@@ -153,17 +156,50 @@ class ClapAudio(NetworkEncoder):
         filled = F.pad(fronts, (0, 0, 0, FRAMES - fronts.shape[1])).masked_fill(
             (places >= lengths[:, None])[..., None], SILENCE
         )
-        read = self.tower.audio_model(input_features=filled[:, None])
+        last, pooled = self._read(filled[:, None])
         if self.config.step_source == "pooled":
-            vectors = self.tower.audio_projection(read.pooler_output)
+            vectors = self.tower.audio_projection(pooled).float()
             return F.normalize(vectors, dim=-1)[:, None], torch.ones_like(lengths)
-        cells = read.last_hidden_state.mean(2)  # [item, width, cell]: over frequency
-        tokens = cells.unflatten(2, (STEPS, CELLS // STEPS)).mean(3).transpose(1, 2)
+        cells = last.mean(2)  # [item, width, cell]: over frequency
+        tokens = torch.unflatten(cells, 2, (STEPS, CELLS // STEPS)).mean(3).transpose(1, 2)
         if self.config.step_source == "projected":
             tokens = self.tower.audio_projection(tokens)
         steps = (lengths * STEPS + FRAMES - 1) // FRAMES
         unheard = torch.arange(STEPS, device=fronts.device) >= steps[:, None]
-        return tokens.masked_fill(unheard[..., None], 0.0), steps
+        return tokens.float().masked_fill(unheard[..., None], 0.0), steps
+
+    def in_bf16(self) -> Self:
+        if not readable(self.config.network()):
+            return self
+        own = self.copied()
+        own.tower.bfloat16()
+        # Decibels have more digits than bf16; the norm in front brings them near 0.
+        own.tower.audio_model.audio_encoder.batch_norm.float()
+        return own
+
+    def train(self, mode: bool = True) -> Self:
+        self._htsat = None
+        return super().train(mode)
+
+    def _read(self, spectra: Tensor) -> tuple[Tensor, Tensor]:
+        """[item, 1, frame, band] -> the last map [item, width, frequency, cell] and its mean."""
+        model = self.tower.audio_model
+        if self.training or torch.is_grad_enabled() or not readable(model.config):
+            read = model(input_features=spectra)
+            return read.last_hidden_state, read.pooler_output
+        htsat = self._htsat
+        if htsat is None or htsat.model is not model:
+            self._htsat = htsat = Htsat(model)
+        return htsat(spectra)
+
+    def _apply(self, *arguments: Any, **options: Any) -> Self:
+        self._htsat = None
+        super()._apply(*arguments, **options)  # type: ignore[no-untyped-call]
+        return self
+
+    def _load_from_state_dict(self, *arguments: Any, **options: Any) -> None:
+        self._htsat = None
+        super()._load_from_state_dict(*arguments, **options)
 
     def _crop(self, sound: FloatArray) -> FloatArray:
         over = len(sound) - CLIP

@@ -99,6 +99,7 @@ class ClapText(NetworkEncoder):
     config_type: ClassVar[type[ClapTextConfig]] = ClapTextConfig
     assets: ClassVar[tuple[str, ...]] = (TOKENIZER,)
     pads: ClassVar[bool] = True
+    graphed: ClassVar[bool] = True
 
     def __init__(self, config: ClapTextConfig, assets: Mapping[str, bytes] | None = None) -> None:
         super().__init__(config, assets)

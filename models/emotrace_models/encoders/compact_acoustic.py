@@ -9,15 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from emotrace_models.encoders.acoustic_tower import AcousticTower, TowerConfig
+from emotrace_models.encoders.acoustic_tower import AcousticTower, Stage, TowerConfig
 from emotrace_models.encoders.base import Encoder, SpeakerState
+from emotrace_models.encoders.buckets import buckets
 from emotrace_models.encoders.prototypes import in_frame
 from emotrace_models.encoders.running_statistics import (
     KEPT,
@@ -81,6 +82,13 @@ class CompactAcoustic(Encoder):
     def small(cls) -> tuple[CompactAcousticConfig, Mapping[str, bytes]]:
         return CompactAcousticConfig(16, 2, channels=(4, 6, 8, 8), contour=4, pooled=8), {}
 
+    def in_bf16(self) -> Self:
+        own = self.copied()
+        for member in own.members:
+            for stage in cast(AcousticTower, member).stages:
+                cast(Stage, stage).to_bf16()
+        return own
+
     def start(self) -> RunningStatistics:
         return RunningStatistics.empty()
 
@@ -100,10 +108,11 @@ class CompactAcoustic(Encoder):
             for i, (state, utterance) in enumerate(items)
             if utterance.samples is not None
         ]
-        if heard:
-            inputs = collate([(bands, contours) for _, bands, contours, _ in heard])
+        for bucket in buckets([bands.shape[-1] for _, bands, _, _ in heard]):
+            together = [heard[number] for number in bucket]
+            inputs = collate([(bands, contours) for _, bands, contours, _ in together])
             vectors = in_frame(self(*inputs))
-            for row, (i, _, _, state) in enumerate(heard):
+            for row, (i, _, _, state) in enumerate(together):
                 results[i] = (vectors[row].numpy().copy(), state)
         return results
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -117,6 +117,11 @@ class CompactFace(Encoder):
         are faces already, nothing changes."""
         if self.config.detector == "cascade":
             self._detector, self._fault = detector, None
+
+    def in_bf16(self) -> Self:
+        own = self.copied()
+        own.tower.network.to_bf16()
+        return own
 
     def start(self) -> FaceState:
         return FaceState(FaceTrack(), FaceSight())

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from emotrace_models.encoders.base import Encoder, SpeakerState
+from emotrace_models.encoders.buckets import buckets
 from emotrace_models.encoders.lexical_tower import LexicalTower, LexicalTowerConfig, padded
 from emotrace_models.encoders.prototypes import in_frame
 from emotrace_models.encoders.subwords import (
@@ -162,9 +163,10 @@ class CompactLexical(Encoder):
             and self.reads(utterance.transcript)
             and (ids := self.tokenize(utterance.transcript.text))
         }
-        if tokens:
-            found = self(padded(list(tokens.values())))
-            vectors = in_frame(found).numpy()
-            for row, i in enumerate(tokens):
-                results[i] = (vectors[row].copy(), items[i][0])
+        there = list(tokens)
+        for bucket in buckets([len(tokens[i]) for i in there]):
+            rows = [there[number] for number in bucket]
+            vectors = in_frame(self(padded([tokens[i] for i in rows]))).numpy()
+            for i, vector in zip(rows, vectors, strict=True):
+                results[i] = (vector.copy(), items[i][0])
         return results

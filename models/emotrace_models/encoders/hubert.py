@@ -185,6 +185,20 @@ class Hubert(NetworkEncoder):
             features[rows, : hidden.shape[1]] = hidden.to(features.dtype)
         return features, steps
 
+    def in_bf16(self) -> Self:
+        """The Transformer alone. The convolutions gain nothing on a CPU, and those of few channels
+        come out wrong in bfloat16 (docs/decisions/0016)."""
+        own = self.copied()
+        encoder = own.network.get_submodule("encoder")
+        places = encoder.get_submodule("pos_conv_embed")
+        low = [child for child in encoder.children() if child is not places]
+        for part in (own.network.get_submodule("feature_projection"), *low):
+            part.to(torch.bfloat16)
+        own.network.get_submodule("feature_projection").register_forward_pre_hook(_low)
+        places.register_forward_pre_hook(_high)
+        places.register_forward_hook(lambda _module, _inputs, output: output.to(torch.bfloat16))
+        return own
+
     def _hidden(self, waveforms: Tensor) -> Tensor:
         """[item, sample], all real -> [item, step, width]."""
         weighted = self.config.features == "weighted"
@@ -192,8 +206,16 @@ class Hubert(NetworkEncoder):
         if not weighted:
             last: Tensor = output.last_hidden_state
             return last
-        layers = torch.stack(output.hidden_states, dim=-1)
+        layers = torch.stack(output.hidden_states, dim=-1).float()
         return layers @ self.layer_weights.softmax(0)
+
+
+def _low(_module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return tuple(x.to(torch.bfloat16) for x in inputs)
+
+
+def _high(_module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return tuple(x.float() for x in inputs)
 
 
 def _hugging_face(config: HubertConfig) -> Any:

@@ -158,6 +158,11 @@ class ResNetFrames(NetworkEncoder):
         the middle of each."""
         return [centre_square(pixels) for pixels in pictures]
 
+    def in_bf16(self) -> Self:
+        own = self.copied()
+        own.network.to_bf16()
+        return own
+
     def forward(self, fronts: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """fronts [item, frame, size, size, colour] uint8 -> [item, frame, width]."""
         real = real_steps(fronts.shape[1], lengths)

@@ -88,6 +88,7 @@ class Roberta(NetworkEncoder):
     config_type: ClassVar[type[RobertaConfig]] = RobertaConfig
     assets: ClassVar[tuple[str, ...]] = (TOKENIZER,)
     pads: ClassVar[bool] = True
+    graphed: ClassVar[bool] = True
 
     def __init__(self, config: RobertaConfig, assets: Mapping[str, bytes] | None = None) -> None:
         super().__init__(config, assets)

@@ -26,6 +26,7 @@ from emotrace_models.encoders.base import NetworkEncoder
 from emotrace_models.encoders.mel import MelConfig, mel_power
 from emotrace_models.encoders.tera_checkpoint import read_s3prl
 from emotrace_models.layers.masking import real_steps
+from emotrace_models.layers.precision import entering
 from emotrace_models.registry import register
 from emotrace_models.types import FloatArray, Modality, Utterance
 
@@ -177,13 +178,16 @@ class Tera(NetworkEncoder):
     def contextualise(self, fronts: Tensor, lengths: Tensor) -> Tensor:
         """The last layer's output a frame: [item, frame, width], zero where padded."""
         mask = real_steps(fronts.shape[1], lengths)
-        fronts = fronts.masked_fill(~mask[..., None], 0.0)
+        fronts = entering(fronts.masked_fill(~mask[..., None], 0.0), self)
         x = self.project(fronts) + positions(fronts.shape[1], self.width).to(fronts)
         x = self.dropout(self.project_norm(x))
         for layer in self.layers:
             x = layer(x, mask)
-        features: Tensor = x.masked_fill(~mask[..., None], 0.0)
+        features: Tensor = x.float().masked_fill(~mask[..., None], 0.0)
         return features
+
+    def in_bf16(self) -> Self:
+        return self.copied().to(torch.bfloat16)
 
 
 def normalised_log_mel(samples: FloatArray, config: TeraConfig) -> FloatArray:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from emotrace_models.context import UtteranceWindow, Window
 from emotrace_models.layers.masking import real_steps
+from emotrace_models.layers.precision import weights_numerics
 from emotrace_models.types import Modality
 
 
@@ -106,6 +107,16 @@ class FusionModel(nn.Module):
     @property
     def stream_modalities(self) -> Mapping[str, Modality]:
         return {name: spec.modality for name, spec in self.streams.items()}
+
+    @property
+    def numerics(self) -> str:
+        """What it computes in: `fp32`, `bf16` (large products; the rest stays in fp32)."""
+        return weights_numerics(self)
+
+    def in_bf16(self) -> FusionModel:
+        """The same with what gains from it in bfloat16, for inference alone; inputs and outputs
+        stay float32. Itself where nothing gains."""
+        return self
 
     @abstractmethod
     def forward(self, inputs: Inputs) -> FusionOutput:

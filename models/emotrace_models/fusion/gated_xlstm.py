@@ -7,7 +7,7 @@ section 2. The logits are a sum of one term a slot, so the model explains itself
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, Self, get_args
 
 import torch
 from torch import Tensor, nn
@@ -23,9 +23,11 @@ from emotrace_models.fusion.base import (
 )
 from emotrace_models.layers import GroupedXLSTM, XLSTMStack
 from emotrace_models.layers.grouped import GroupedLinear, Groups, name_by_stack
+from emotrace_models.layers.precision import copied
 from emotrace_models.registry import register
 from emotrace_models.types import Modality
 
+WORTHWHILE = 10_000_000  # weights; with fewer, casts cost what reading half the bytes saves
 ROLES = 2  # the speaker of that utterance, and whom they answered
 
 Share = Literal["none", "role_modality", "modality"]
@@ -213,6 +215,13 @@ class GatedxLSTM(FusionModel):
     @classmethod
     def start_window(cls) -> ContextWindow:
         return ContextWindow.empty()
+
+    def in_bf16(self) -> Self:
+        if sum(weight.numel() for weight in self.encoders.parameters()) < WORTHWHILE:
+            return self
+        own = copied(self)
+        own.encoders.xlstm.weights_to_bf16()
+        return own
 
     def forward(self, inputs: Inputs, known: Known | None = None) -> FusionOutput:
         """known: features that need not be computed again; in evaluation mode only."""

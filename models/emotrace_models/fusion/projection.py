@@ -39,6 +39,9 @@ class Projection(FusionModel):
     def start_window(self) -> Window:
         return self.model.start_window()
 
+    def in_bf16(self) -> Projection:
+        return Projection(self.model.in_bf16(), self.columns.tolist()).eval()
+
     def forward(self, inputs: Inputs, known: Known | None = None) -> FusionOutput:
         output: FusionOutput = self.model(inputs) if known is None else self.model(inputs, known)
         chosen = {k: output.explain[k] for k in CLASSWISE if k in output.explain}

@@ -47,7 +47,9 @@ class Stacked(nn.Module):
 
 
 def product(weight: Tensor, x: Tensor) -> Tensor:
-    """weight [group, output, input] times x [group, input, row]."""
+    """weight [group, output, input] times x [group, input, row], which keeps its precision."""
+    if weight.dtype != x.dtype:
+        return torch.bmm(weight, x.to(weight.dtype)).to(x.dtype)
     if x.shape[-1] > 1:
         return torch.bmm(weight, x)
     # A single row is twice as fast from the left.

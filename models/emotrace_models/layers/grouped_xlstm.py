@@ -106,10 +106,9 @@ class GroupedMLSTMLayer(nn.Module):
     def forward(self, x: Tensor, last: Tensor | None, groups: Groups) -> Tensor:
         """[group, item, step, width] -> the same shape, of step `last` alone if given."""
         count, items, steps, _ = x.shape
-        enter, leave = of(self.proj_up.weight, groups).chunk(2, dim=1)
         rows = features_first(x)
-        z = product(leave, rows if last is None else features_first(at_step(x, last)))
-        p = product(enter, rows).view(count, -1, items, steps)
+        p, z = self._up(rows, x, last, groups)
+        p = p.reshape(count, -1, items, steps)
         c = functional.silu(self.conv1d(p, groups), inplace=True)
         # What has been used goes at once: the next tensor then gets its place, which is still in
         # the processor's cache. That is a tenth of the time.
@@ -128,6 +127,23 @@ class GroupedMLSTMLayer(nn.Module):
         gate = functional.silu(z, inplace=True)
         out: Tensor = self.proj_down(gate.mul_(h), groups)
         return torch.unflatten(out.transpose(1, 2), 1, (items, -1))
+
+    def _up(
+        self, rows: Tensor, x: Tensor, last: Tensor | None, groups: Groups
+    ) -> tuple[Tensor, Tensor]:
+        """x, as rows [group, width, row] too -> what enters the cell and the gate of what leaves
+        it, of step `last` alone if given: [group, inner width, row] each."""
+        weight = of(self.proj_up.weight, groups)
+        if weight.dtype != x.dtype:
+            # A batched product in bfloat16 would copy half of a weight first.
+            p, z = product(weight, rows).chunk(2, dim=1)
+            if last is None:
+                return p, z
+            z = torch.unflatten(z, 2, x.shape[1:3])
+            return p, pick(z, last[:, None, :, None], -1).flatten(2)
+        enter, leave = weight.chunk(2, dim=1)
+        z = product(leave, rows if last is None else features_first(at_step(x, last)))
+        return product(enter, rows), z
 
 
 class GroupedMLSTMBlock(nn.Module):
@@ -236,6 +252,14 @@ class GroupedXLSTM(nn.Module):
             for blocks in zip(*(stack.blocks for stack in stacks), strict=True)
         )
         self.post_blocks_norm = GroupedNorm([stack.post_blocks_norm for stack in stacks])
+
+    def weights_to_bf16(self) -> None:
+        """The maps that hold nearly all weights in bfloat16 from now on: with few rows, a pass
+        waits for them to be read. All else stays in float32: gates, sums and norms are few bytes
+        and need their digits."""
+        for name, module in self.named_modules():
+            if name.rpartition(".")[2] in ("proj_up", "proj_down"):
+                module.to(torch.bfloat16)
 
     def forward(self, x: Tensor, last: Tensor, groups: Groups = None) -> Tensor:
         """x [group, item, step, width] -> the output at step `last` [group, item] of each, as

@@ -11,8 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from emotrace_models.layers.precision import entering, joined
 
 Stem = Literal["imagenet", "small", "halving"]
 STEMS: dict[Stem, tuple[int, int]] = {"imagenet": (7, 2), "small": (3, 1), "halving": (5, 2)}
@@ -98,10 +101,26 @@ class ResNet(nn.Module):
 
     def forward(self, pictures: Tensor) -> Tensor:
         """[picture, colour, height, width] -> [picture, last width]."""
+        pictures = entering(pictures, self)
+        if not torch.is_grad_enabled():  # a fifth quicker on a CPU
+            pictures = pictures.contiguous(memory_format=torch.channels_last)
         x: Tensor = self.pool(F.relu(self.bn1(self.conv1(pictures))))
         for name in self.stages:
             x = self.get_submodule(name)(x)
-        return x.mean((-2, -1))
+        return x.float().mean((-2, -1))
+
+    def to_bf16(self) -> None:
+        """Convolutions in bfloat16 from now on, each joined with its norm: for inference alone."""
+        pairs: list[tuple[nn.Module, str, str]] = [(self, "conv1", "bn1")]
+        for block in self.modules():
+            if isinstance(block, BasicBlock):
+                pairs += [(block, "conv1", "bn1"), (block, "conv2", "bn2")]
+                if len(block.downsample):
+                    pairs.append((block.downsample, "0", "1"))
+        for parent, conv, norm in pairs:
+            both = joined(parent.get_submodule(conv), parent.get_submodule(norm))
+            parent.add_module(conv, both)
+            parent.add_module(norm, nn.Identity())
 
 
 def torchvision_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

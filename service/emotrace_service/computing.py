@@ -1,0 +1,81 @@
+"""Computing: a batch of one kind of work, on the thread that calls; with times, and errors told
+without what was said.
+
+The engine's threads and the replicas of a cluster both compute by these functions, so a result does
+not depend on where it was made.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import torch
+
+from emotrace_models.predictor import DialogueState, NothingToHear, Predictor, Sensed
+from emotrace_models.types import Utterance, frozen_mapping
+from emotrace_service.errors import EngineError, UtteranceIncomplete
+from emotrace_service.inference import Heard, Predicted, StageTimes
+
+NOTHING: Sensed = frozen_mapping({})
+
+
+def begin_thread(torch_threads: int = 1) -> None:
+    """The calling thread is going to compute."""
+    torch.set_num_threads(torch_threads)
+    torch.set_flush_denormal(True)
+
+
+def sense(
+    predictor: Predictor,
+    items: Sequence[tuple[DialogueState, Utterance]],
+    arrivals: Sequence[float],
+) -> list[Heard]:
+    """arrivals: when each item came, in seconds of time.monotonic."""
+    begun = time.monotonic()
+    sensed = predictor.sense(items)
+    encoding = time.monotonic() - begun
+    return [
+        Heard(one, StageTimes(queue=begun - arrival, encoding=encoding))
+        for arrival, one in zip(arrivals, sensed, strict=True)
+    ]
+
+
+def predict(
+    predictor: Predictor,
+    items: Sequence[tuple[DialogueState, Utterance, Sensed | None]],
+    arrivals: Sequence[float],
+) -> list[Predicted]:
+    """arrivals: as of `sense`."""
+    begun = time.monotonic()
+    encoded = predictor.encode(
+        [(state, utterance) for state, utterance, _ in items],
+        [sensed or NOTHING for _, _, sensed in items],
+    )
+    after_encoding = time.monotonic()
+    fused = predictor.fuse(encoded)
+    after_fusion = time.monotonic()
+    decoded = predictor.decode(fused)
+    after_decoding = time.monotonic()
+    return [
+        Predicted(
+            state,
+            outcome,
+            StageTimes(
+                queue=begun - arrival,
+                encoding=after_encoding - begun,
+                fusion=after_fusion - after_encoding,
+                decoding=after_decoding - after_fusion,
+            ),
+        )
+        for arrival, (state, outcome) in zip(arrivals, decoded, strict=True)
+    ]
+
+
+def failure(cause: Exception) -> EngineError:
+    """The model's error, told without its text, which may quote what somebody said."""
+    if isinstance(cause, NothingToHear):
+        return UtteranceIncomplete(str(cause))
+    error = EngineError(f"the model failed with {type(cause).__name__}")
+    error.__cause__ = cause
+    return error
