@@ -35,7 +35,8 @@ def attributed(model: FusionModel, inputs: Inputs, known: Known | None = None) -
     streams = {name: inputs[name] for name in model.streams}
     filled = torch.stack([stream.lengths > 0 for stream in streams.values()], dim=2).flatten(1)
     bias = _logits(model, streams, torch.zeros_like(filled))
-    values = torch.zeros(*filled.shape, output.logits.shape[1], dtype=torch.float64)
+    device = output.logits.device
+    values = torch.zeros(*filled.shape, output.logits.shape[1], dtype=torch.float64, device=device)
     for i, row in enumerate(filled):
         one = {
             name: replace(s, values=s.values[i : i + 1], lengths=s.lengths[i : i + 1])
@@ -43,7 +44,7 @@ def attributed(model: FusionModel, inputs: Inputs, known: Known | None = None) -
         }
         slots = row.nonzero()[:, 0].tolist()
         plan = _sets(slots) if len(slots) <= EXACT else _two_orders(slots)
-        keep = torch.zeros(len(plan), filled.shape[1], dtype=torch.bool)
+        keep = torch.zeros(len(plan), filled.shape[1], dtype=torch.bool, device=device)
         for number, (chosen, _) in enumerate(plan):
             keep[number, list(chosen)] = True
         logits = _logits(model, one, keep)

@@ -19,7 +19,8 @@ from emotrace_models.bundle import Bundle
 from emotrace_models.context import Window
 from emotrace_models.decoding import Beam, Decision, EmotionDecoder, Revision, revisions
 from emotrace_models.encoders import Encoder, SpeakerState
-from emotrace_models.fusion import FusionOutput, Inputs, Known, Sequences
+from emotrace_models.encoders.base import NetworkEncoder
+from emotrace_models.fusion import FusionModel, FusionOutput, Inputs, Known, Sequences
 from emotrace_models.types import (
     Explanation,
     FloatArray,
@@ -94,10 +95,18 @@ class Fused:
 
 
 class Predictor:
-    """A loaded bundle, ready to predict. Safe to call from several threads at once."""
+    """A loaded bundle, ready to predict. Safe to call from several threads at once.
 
-    def __init__(self, bundle: Bundle) -> None:
+    device: where its large networks compute, and go for good. The compact encoders stay on the
+    processor: a device would spend longer on being asked.
+    """
+
+    def __init__(self, bundle: Bundle, device: str = "cpu") -> None:
         self.bundle = bundle
+        self._device = torch.device(device)
+        for part in (bundle.fusion, *bundle.encoders):
+            if isinstance(part, FusionModel | NetworkEncoder):
+                part.to(self._device)
         self.labels = bundle.labels.names
         self.modalities = bundle.fusion.modalities
         self._encoders = {encoder.stream: encoder for encoder in bundle.encoders}
@@ -123,10 +132,18 @@ class Predictor:
         return self.decode(self.fuse(self.encode(items, sensed)))
 
     def sense(self, items: Sequence[tuple[DialogueState, Utterance]]) -> list[Sensed]:
-        """What is heard and seen of utterances whose words are not known yet."""
-        early = [e for e in self._encoders.values() if e.modality is not Modality.LEXICAL]
+        """What is heard and seen of utterances, whether or not their words are known yet."""
+        return self._sensed(items, [one for one in self._encoders.values() if not _reads(one)])
+
+    def read(self, items: Sequence[tuple[DialogueState, Utterance]]) -> list[Sensed]:
+        """What the words of utterances say, whether or not they were heard yet."""
+        return self._sensed(items, [one for one in self._encoders.values() if _reads(one)])
+
+    def _sensed(
+        self, items: Sequence[tuple[DialogueState, Utterance]], encoders: Sequence[Encoder]
+    ) -> list[Sensed]:
         found: list[dict[str, Felt]] = [{} for _ in items]
-        for encoder in early:
+        for encoder in encoders:
             for sensed, felt in zip(found, _felt(encoder, items), strict=True):
                 sensed[encoder.stream] = felt
         return [frozen_mapping(sensed) for sensed in found]
@@ -155,7 +172,9 @@ class Predictor:
         ]
         slots = [self._slots(item.state) for item in ahead]
         with torch.inference_mode():
-            output = attributed(self.bundle.fusion, self._inputs(slots), self._known(ahead, slots))
+            output = on_processor(
+                attributed(self.bundle.fusion, self._inputs(slots), self._known(ahead, slots))
+            )
         return [
             replace(state, read=frozen_mapping({**state.read, **self._read(slots[i], output, i)}))
             for i, (state, _) in enumerate(items)
@@ -168,7 +187,7 @@ class Predictor:
     ) -> list[Encoded]:
         """First step: the features of every modality that is there.
 
-        sensed: what `sense` gave for these very utterances; it is used where the speaker's state
+        sensed: what `sense` and `read` gave for these very utterances; it is used where the speaker's state
         is still the one that it began from, else computed again.
         """
         known = sensed or [frozen_mapping({})] * len(items)
@@ -208,7 +227,9 @@ class Predictor:
         fusion = self.bundle.fusion
         slots = [self._slots(item.state) for item in encoded]
         with torch.inference_mode():
-            output = attributed(fusion, self._inputs(slots), self._known(encoded, slots))
+            output = on_processor(
+                attributed(fusion, self._inputs(slots), self._known(encoded, slots))
+            )
         logits = output.logits.numpy()
         if not np.isfinite(logits).all():
             raise FloatingPointError("the fusion model returned NaN or infinity")
@@ -285,7 +306,9 @@ class Predictor:
                     found = read.get((reader, slot.features))
                     if found is not None:
                         features[i, j], have[i, j] = found, True
-        return Known(torch.from_numpy(features), torch.from_numpy(have))
+        return Known(
+            torch.from_numpy(features).to(self._device), torch.from_numpy(have).to(self._device)
+        )
 
     def _read(self, slots: Sequence[Slot], output: FusionOutput, row: int) -> SlotFeatures:
         """What this turn's slots leave for the next ones."""
@@ -305,10 +328,16 @@ class Predictor:
         specs = self.bundle.fusion.streams
         return {
             name: sequences(
-                [[slot.values for slot in row[number :: len(specs)]] for row in slots], spec.width
+                [[slot.values for slot in row[number :: len(specs)]] for row in slots],
+                spec.width,
+                self._device,
             )
             for number, (name, spec) in enumerate(specs.items())
         }
+
+
+def _reads(encoder: Encoder) -> bool:
+    return encoder.modality is Modality.LEXICAL
 
 
 def _felt(
@@ -332,7 +361,18 @@ def _felt(
     return [felt for felt in found if felt is not None]
 
 
-def sequences(rows: Sequence[Sequence[FloatArray | None]], width: int) -> Sequences:
+def on_processor(output: FusionOutput) -> FusionOutput:
+    """The output in the processor's memory, wherever it was computed."""
+    return FusionOutput(
+        output.logits.cpu(), {name: one.cpu() for name, one in output.explain.items()}
+    )
+
+
+def sequences(
+    rows: Sequence[Sequence[FloatArray | None]],
+    width: int,
+    device: torch.device = torch.device("cpu"),  # noqa: B008 - a value
+) -> Sequences:
     """Features of contexts, [width] or [step, width] or None where empty, as one padded batch."""
     steps = [[0 if v is None else len(np.atleast_2d(v)) for v in row] for row in rows]
     lengths = np.array(steps, dtype=np.int64)  # [batch, entry]
@@ -341,4 +381,4 @@ def sequences(rows: Sequence[Sequence[FloatArray | None]], width: int) -> Sequen
         for j, features in enumerate(row):
             if features is not None:
                 values[i, j, : lengths[i, j]] = features
-    return Sequences(torch.from_numpy(values), torch.from_numpy(lengths))
+    return Sequences(torch.from_numpy(values).to(device), torch.from_numpy(lengths).to(device))

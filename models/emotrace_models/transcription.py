@@ -119,11 +119,11 @@ class WhisperTranscriber:
             pass_frames = CPU_PASS_FRAMES
         self._window = window
         self._pass_frames = pass_frames
-        self._languages = frozenset(self._model.supported_languages)
+        self.languages = frozenset[str](self._model.supported_languages)
 
     def supports(self, language: str | None) -> bool:
         """Whether Whisper knows the language; `en-GB` is `en`."""
-        return language is None or _primary(language) in self._languages
+        return knows(self.languages, language)
 
     def transcribe(self, items: Sequence[tuple[Utterance, str | None]]) -> list[Transcript | None]:
         """The words of each utterance's first 30 s, greedily decoded; None where there are none.
@@ -226,6 +226,11 @@ def _transcript(result: Any, tokenizer: Any, limit: int) -> Transcript | None:
         compression=compression(text),
         capped=capped,
     )
+
+
+def knows(languages: frozenset[str], language: str | None) -> bool:
+    """Whether a transcriber of these languages takes this one (BCP 47); `en-GB` is `en`."""
+    return language is None or _primary(language) in languages
 
 
 def _primary(language: str) -> str:

@@ -113,6 +113,11 @@ class NetworkEncoder(Encoder):
     def start(self) -> SpeakerState:
         return None
 
+    @property
+    def device(self) -> torch.device:
+        """Where the network computes; the front end is the processor's work."""
+        return next((one.device for one in self.parameters()), torch.device("cpu"))
+
     @torch.inference_mode()
     def encode(
         self, items: Sequence[tuple[SpeakerState, Utterance]]
@@ -127,8 +132,9 @@ class NetworkEncoder(Encoder):
         lengths = [len(fronts[i]) for i in there]
         for bucket in buckets(lengths) if self.pads else buckets(lengths, 0.0):
             rows = [there[number] for number in bucket]
-            features, steps = self(*padded_fronts([fronts[i] for i in rows]))
-            for i, row, count in zip(rows, features.numpy(), steps.tolist(), strict=True):
+            padded, real = padded_fronts([fronts[i] for i in rows])
+            features, steps = self(padded.to(self.device), real.to(self.device))
+            for i, row, count in zip(rows, features.cpu().numpy(), steps.tolist(), strict=True):
                 results[i] = (np.ascontiguousarray(row[:count]), items[i][0])
         return results
 

@@ -46,7 +46,8 @@ class Htsat:
         self.model = model
         self._encoder = model.audio_encoder
         sides = [size[0] for size in self._encoder.input_resolutions]
-        self._stages = [_stage(*pair) for pair in zip(self._encoder.layers, sides, strict=True)]
+        with next(model.parameters()).device:  # where the tables are wanted too
+            self._stages = [_stage(*pair) for pair in zip(self._encoder.layers, sides, strict=True)]
 
     def __call__(self, spectra: Tensor) -> tuple[Tensor, Tensor]:
         """[item, 1, frame, band] float32 -> the last map [item, width, frequency, cell] and its
