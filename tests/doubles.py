@@ -114,6 +114,9 @@ class EnergyBackend:
     def watch(self, now: float) -> None:
         pass
 
+    def used_s(self) -> float:
+        return 0.0
+
     async def close(self) -> None:
         pass
 

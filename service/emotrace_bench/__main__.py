@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import nullcontext
 from enum import StrEnum
 from pathlib import Path
@@ -262,6 +263,9 @@ def _deliver(result: Result, out: Path | None, plot: Path | None) -> None:
 
 
 def main() -> None:
+    # Numpy's own threads go on spinning for milliseconds after a product and keep a core from
+    # torch's. It is read when numpy is loaded, so it comes first.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     app()
 
 

@@ -47,16 +47,36 @@ class LiveServer:
         return found
 
     def processor_s(self) -> float:
-        """Seconds of processor time that the server has used."""
-        return self.metrics()["process_cpu_seconds_total"]
+        """Seconds of processor time that the server and its processes have used."""
+        metrics = self.metrics()
+        return metrics["process_cpu_seconds_total"] + metrics["emotrace_compute_processor_seconds"]
 
     def memory_mib(self) -> float | None:
+        """Of the server and its processes; memory that they share is counted once."""
         if self.pid is None:
             return None
-        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
-            if line.startswith("VmRSS"):
-                return int(line.split()[1]) / 1_024
-        return None
+        return sum(map(_own_mib, _family(self.pid)))
+
+
+def _family(pid: int) -> list[int]:
+    """A process and all that it started, directly or not."""
+    found = [pid]
+    for one in found:
+        try:
+            children = Path(f"/proc/{one}/task/{one}/children").read_text()
+        except FileNotFoundError:
+            continue
+        found += map(int, children.split())
+    return found
+
+
+def _own_mib(pid: int) -> float:
+    """A process's proportional share of memory."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1_024
 
 
 @contextmanager

@@ -274,9 +274,10 @@ def _notes(network: PapersNetwork) -> tuple[str, ...]:
         "before, while the other speaks; `all work` has both. The server hears the sound while it "
         "waits whether speech goes on; what then is left is text, stacks and decoder.",
         "The papers' way is taken at the quicker of its two settings of threads. The server's "
-        "threads flush denormal numbers to zero; torch by itself, and so the papers' way, does not.",
-        "The papers' way has no decoder here, and takes each earlier utterance's vectors as known: "
-        "the authors extract them once.",
+        "threads flush denormal numbers to zero; torch by itself, and so the papers' way, does "
+        "not.",
+        "The papers' way has no decoder here, and takes each earlier utterance's vectors as "
+        "known: the authors extract them once.",
     ]
     if not network.package:
         notes.append(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import socket
 import sys
 from pathlib import Path
@@ -41,6 +42,7 @@ Every option is also an environment variable (--max-sessions is EMOTRACE_MAX_SES
 that are rarely changed are environment variables only.
 """
 
+GARBAGE = 20_000  # objects made and kept before young garbage is looked for; Python's is 700
 SWITCH_S = 0.001  # how long a thread may hold the interpreter where another waits for it
 
 cli = typer.Typer(
@@ -70,6 +72,7 @@ def serve(
     whisper: Annotated[str | None, typer.Option(help=_about("whisper"))] = None,
     face_detector: Annotated[str | None, typer.Option(help=_about("face_detector"))] = None,
     threads: Annotated[int | None, typer.Option(help=_about("threads"))] = None,
+    backend: Annotated[str | None, typer.Option(help="where models run: local or ray")] = None,
     max_sessions: Annotated[int | None, typer.Option(help="sessions at once")] = None,
     log_format: Annotated[str | None, typer.Option(help="auto, console or json")] = None,
 ) -> None:
@@ -86,6 +89,7 @@ def serve(
             whisper=whisper,
             face_detector=face_detector,
             threads=threads,
+            backend=backend,
             max_sessions=max_sessions,
             log_format=log_format,
         )
@@ -118,6 +122,7 @@ def run(settings: Settings) -> None:
             # stay for good: leave those out of it.
             gc.collect()
             gc.freeze()
+            gc.set_threshold(GARBAGE)
             tell(serving, url)
 
         # A compute thread in Python code would hold up the event loop for five milliseconds.
@@ -170,6 +175,8 @@ def tell(serving: Serving, url: str) -> None:
         f"  {status.modality:<9} {'live' if status.live else f'off: {status.reason}'}"
         for status in serving.modalities()
     ]
+    if serving.settings.backend == "ray":
+        lines.append(f"  models    run on the Ray cluster {serving.settings.ray_address!r}")
     if not serving.settings.on_loopback:
         lines.append("  Anybody who can reach this address can use it: there is no sign-in yet.")
     lines.append(f"  {NOTICE}")
@@ -182,6 +189,8 @@ def _url_host(host: str) -> str:
 
 def main() -> None:
     """The console script. A server that cannot start exits with 78 and says why."""
+    # Numpy's own threads would spin beside the compute threads. It must know before it is loaded.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         cli()
     except StartRefused as refused:

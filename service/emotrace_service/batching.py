@@ -95,14 +95,20 @@ class Batcher(Generic[Payload]):
         self._purge()
         return len(self) >= self._capacity
 
-    def add(self, item: Item[Payload]) -> None:
-        """Take an item in. Raises BatcherFull, or KeyError for a kind that has no policy."""
+    def add(self, item: Item[Payload]) -> bool:
+        """Take an item in; gives whether `take` or `wait` may say something else than before.
+
+        They do not for what waits for the same company as others that came before it. Raises
+        BatcherFull, or KeyError for a kind that has no policy.
+        """
         waiting = self._waiting[item.kind]
         if self.full:
             raise BatcherFull(f"{self._capacity} items are waiting already")
         self._added += 1
         item.order = (item.priority, item.arrival, self._added)
         insort(waiting, item, key=_order)
+        last = len(waiting) % self._policies[item.kind].max_items  # of the last batch; 0: full
+        return last <= 1 or item.deadline is not None
 
     def take(self, now: float) -> list[Item[Payload]] | None:
         """Items of one kind to run together now, most urgent first; None: nothing is due.

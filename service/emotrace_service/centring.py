@@ -14,6 +14,7 @@ from emotrace_models.types import SAMPLE_RATE, FloatArray
 from emotrace_service.audio import FRAME_SAMPLES
 
 MEMORY_S = 1.0
+SHARE = FRAME_SAMPLES / SAMPLE_RATE / MEMORY_S
 SETTLING_FRAMES = 8  # before them a loud first syllable could be taken for an offset
 
 
@@ -21,18 +22,23 @@ class Centring:
     """Of the channels of one session."""
 
     def __init__(self, channels: int) -> None:
-        self._sum = np.zeros(channels)
+        # Plain numbers: for two of them an array costs ten times as much.
+        self._offsets = [0.0] * channels
         self._weight = 0.0
         self._frames = 0
 
     def push(self, samples: FloatArray) -> FloatArray:
         """The next frame of every channel, [channel, 512], without the offset so far."""
-        share = FRAME_SAMPLES / SAMPLE_RATE / MEMORY_S
-        self._sum += share * (samples.mean(axis=1, dtype=np.float64) - self._sum)
-        self._weight += share * (1.0 - self._weight)
+        means = np.add.reduce(samples, axis=1, dtype=np.float64) / FRAME_SAMPLES
+        self._weight += SHARE * (1.0 - self._weight)
         self._frames += 1
-        offset = self._sum / self._weight
-        if self._frames < SETTLING_FRAMES or not (np.abs(offset) > OFFSET).any():
+        largest = 0.0
+        for channel, mean in enumerate(means.tolist()):
+            offset = self._offsets[channel] + SHARE * (mean - self._offsets[channel])
+            self._offsets[channel] = offset
+            largest = max(largest, abs(offset))
+        if self._frames < SETTLING_FRAMES or largest <= OFFSET * self._weight:
             return samples
-        offset[np.abs(offset) <= OFFSET] = 0.0
-        return np.asarray(samples - offset[:, None], dtype=np.float32)
+        found = np.array(self._offsets) / self._weight
+        found[np.abs(found) <= OFFSET] = 0.0
+        return np.asarray(samples - found[:, None], dtype=np.float32)

@@ -162,7 +162,7 @@ class Endpointer:
         candidate = state.candidate
         if candidate is None:
             if not probability >= config.start_threshold:
-                return replace(state, position=position), ()
+                return EndpointState(position, state.floor), ()
             start = max(state.floor, state.position - config.padding_samples)
             candidate = Candidate(start, 0, state.position, False, False, ())
         candidate = self._heard(candidate, probability, position)
@@ -194,11 +194,12 @@ class Endpointer:
             self._config.end_threshold if candidate.speaking else self._config.start_threshold
         )
         speaking = probability >= threshold
-        return replace(
-            candidate,
+        return Candidate(
+            start_sample=candidate.start_sample,
             speech_samples=candidate.speech_samples + FRAME_SAMPLES * speaking,
             speech_end_sample=position if speaking else candidate.speech_end_sample,
             speaking=speaking,
+            started=candidate.started,
             recent=(*candidate.recent, (probability, speaking))[-self._window_frames :],
         )
 

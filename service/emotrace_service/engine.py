@@ -1,12 +1,12 @@
-"""The engine: models on worker threads, so that the event loop never computes.
+"""The engine: models on worker threads and their processes, so that the event loop never computes.
 
 Sessions await `detect`, `appraise`, `sense`, `transcribe`, `predict` and `prepare`. Each call
-becomes an item with a future of its own; the pure Batcher says what runs together and when. Threads
-compute with one torch thread each, so that all compute together uses no more threads than it was
-given.
+becomes an item with a future of its own; the pure Batcher says what runs together and when. A
+thread takes a batch and detects, transcribes, or has its own process compute it (processes.py);
+meanwhile it sleeps, so all compute together uses no more cores than it was given threads.
 
     a model that raises      reaches the items that raise when they run alone, and no other
-    a model that hangs       likewise: its thread is given up, and a new one goes on
+    a model that hangs       likewise: its process is ended, and a new one goes on
     a caller that is gone    its item is left out before it costs anything
     an item that is late     (interim estimates only) is given up
 """
@@ -14,23 +14,22 @@ given.
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
 from emotrace_models.predictor import DialogueState, Predictor, Sensed
-from emotrace_models.speech_gate import Appraisal, appraise
+from emotrace_models.speech_gate import Appraisal
 from emotrace_models.transcription import Transcriber
 from emotrace_models.types import FloatArray, Transcript, Utterance
 from emotrace_models.voice_activity import VoiceDetector, VoiceState
 from emotrace_service import computing
 from emotrace_service.batching import BatcherFull, BatchPolicy, Item, Priority
+from emotrace_service.computing import Models, OwnModels
 from emotrace_service.errors import EngineClosed, EngineError, EngineOverloaded
 from emotrace_service.inference import Detected, Heard, Predicted
 from emotrace_service.lanes import Call, Lane, Lanes, settle
@@ -42,16 +41,15 @@ INTERIM = "interim "  # before the name of a kind: for an estimate that may be l
 INTERIM_DEADLINE_S = 0.5
 DETECTION = BatchPolicy(max_items=128, max_wait=0.004)
 BESIDE = BatchPolicy(max_items=4, max_wait=0.0)  # what a final may have to wait for is kept short
-NICENESS = 5  # of compute threads: the event loop goes first
 
 Results = list[Any]
-Compute = Callable[[list[Item[Call]]], Results]
 
 
 class LocalBackend:
-    """An InferenceBackend of threads in this process. `close` ends them.
+    """An InferenceBackend of this machine. `close` ends its threads, and their processes.
 
-    predictors: by the key of their bundle. capacity: items that may wait. transcribed_together:
+    predictors: by the key of their bundle. models: gives each compute thread where its models are;
+    in this process unless given. capacity: items that may wait. transcribed_together:
     utterances at most. hang_s: a batch that runs longer is given up.
     """
 
@@ -65,6 +63,7 @@ class LocalBackend:
         policy: BatchPolicy,
         capacity: int,
         metrics: Metrics,
+        models: Callable[[], Models] | None = None,
         transcribed_together: int = 1,
         hang_s: float = 60.0,
     ) -> None:
@@ -73,14 +72,8 @@ class LocalBackend:
         self._transcriber = transcriber
         self._metrics = metrics
         self._hang_s = hang_s
-        self._compute: dict[str, Compute] = {
-            DETECT: self._detect,
-            APPRAISE: self._appraise,
-            SENSE: self._sense,
-            PREDICT: self._predict,
-            PREPARE: self._prepare,
-            TRANSCRIBE: self._transcribe,
-        }
+        self._used_before_s = 0.0  # of those that were given up
+        self._models = models or (lambda: OwnModels(predictors))
         self._lanes = Lanes(
             (
                 Lane(
@@ -180,6 +173,7 @@ class LocalBackend:
             hung = [one for one in self._workers if now - one.busy_since > self._hang_s]
             for worker in hung:
                 worker.abandon()
+                self._used_before_s += worker.models.used_s
                 self._metrics.threads_given_up.inc()
                 self._workers.remove(worker)
                 self._workers.append(_Worker(self, self._started))
@@ -187,6 +181,9 @@ class LocalBackend:
                 self._lanes.done(worker.batch[0].kind)
                 self._split(worker.batch, EngineError("the model hung"))
                 self._wake.notify()
+
+    def used_s(self) -> float:
+        return self._used_before_s + sum(worker.models.used_s for worker in self._workers)
 
     def pressure(self, now: float) -> float:
         """Seconds that the oldest urgent item has waited."""
@@ -208,14 +205,18 @@ class LocalBackend:
             if self._closed:
                 raise EngineClosed("the server stops")
             try:
-                self._lanes.add(item)
+                if self._lanes.add(item):
+                    self._wake.notify()
             except BatcherFull as error:
                 raise EngineOverloaded("too much waits to be computed") from error
-            self._wake.notify()
         try:
             return await call.future
         finally:
             item.cancelled = call.future.cancelled()
+
+    def open_models(self) -> Models:
+        """For a new compute thread. Called by workers."""
+        return self._models()
 
     def next(self) -> list[Item[Call]] | None:
         """Waits for the next batch; None: the engine is closed. Called by workers."""
@@ -240,7 +241,7 @@ class LocalBackend:
         results: Results = []
         failed: Exception | None = None
         try:
-            results = self._compute[kind](batch)
+            results = self._compute(worker, kind, batch)
         except Exception as error:
             failed = error
         with self._wake:
@@ -270,6 +271,17 @@ class LocalBackend:
                 return item
         return None
 
+    def _compute(self, worker: _Worker, work: str, batch: list[Item[Call]]) -> Results:
+        if work == DETECT:
+            return self._detect(batch)
+        if work == TRANSCRIBE:
+            return self._transcribe(batch)
+        if work == PREDICT:
+            self._metrics.batches.observe(len(batch))
+        bundle = batch[0].kind.rpartition(" ")[2]  # a batch is of one kind, and so of one bundle
+        arguments = [item.payload.arguments for item in batch]
+        return worker.models.compute(work, bundle, arguments, [item.arrival for item in batch])
+
     def _detect(self, batch: list[Item[Call]]) -> Results:
         sounds: list[FloatArray] = []
         states: list[VoiceState] = []
@@ -287,26 +299,9 @@ class LocalBackend:
             row = rows.stop
         return results
 
-    def _appraise(self, batch: list[Item[Call]]) -> Results:
-        return [appraise(*item.payload.arguments) for item in batch]
-
-    def _sense(self, batch: list[Item[Call]]) -> Results:
-        return list(computing.sense(self._predictor(batch), *_items(batch)))
-
-    def _predict(self, batch: list[Item[Call]]) -> Results:
-        self._metrics.batches.observe(len(batch))
-        return list(computing.predict(self._predictor(batch), *_items(batch)))
-
-    def _prepare(self, batch: list[Item[Call]]) -> Results:
-        return list(self._predictor(batch).prepare([item.payload.arguments for item in batch]))
-
     def _transcribe(self, batch: list[Item[Call]]) -> Results:
         assert self._transcriber is not None
         return list(self._transcriber.transcribe([item.payload.arguments for item in batch]))
-
-    def _predictor(self, batch: list[Item[Call]]) -> Predictor:
-        """A batch is of one kind, and so of one bundle."""
-        return self._predictors[batch[0].payload.arguments[0].bundle]
 
 
 class _Worker:
@@ -315,6 +310,7 @@ class _Worker:
     def __init__(self, backend: LocalBackend, number: int) -> None:
         self.busy_since = float("inf")
         self.batch: list[Item[Call]] = []
+        self.models = backend.open_models()
         self._abandoned = threading.Event()
         self._backend = backend
         self._thread = threading.Thread(target=self._serve, name=f"compute-{number}", daemon=True)
@@ -327,20 +323,15 @@ class _Worker:
     def abandon(self) -> None:
         """Its batch runs for ever: whatever it may still give, nobody takes it."""
         self._abandoned.set()
+        self.models.kill()
 
     def join(self) -> None:
         self._thread.join()
+        self.models.close()
 
     def _serve(self) -> None:
         computing.begin_thread()
-        with suppress(AttributeError, OSError):  # a courtesy of Linux
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
         while not self.abandoned and (batch := self._backend.next()):
             self.batch, self.busy_since = batch, time.monotonic()
             self._backend.run(self, batch)
             self.busy_since = float("inf")
-
-
-def _items(batch: list[Item[Call]]) -> tuple[list[tuple[Any, ...]], list[float]]:
-    """Their arguments, and when they came."""
-    return [item.payload.arguments for item in batch], [item.arrival for item in batch]

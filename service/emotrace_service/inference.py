@@ -93,6 +93,9 @@ class InferenceBackend(Protocol):
     def pressure(self, now: float) -> float:
         """Seconds that the oldest urgent work has waited. now: of time.monotonic."""
 
+    def used_s(self) -> float:
+        """Processor seconds that other processes of this machine have used for it."""
+
     def watch(self, now: float) -> None:
         """Called about once a second: give up what hangs."""
 

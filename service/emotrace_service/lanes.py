@@ -66,11 +66,12 @@ class Lanes:
 
     def __init__(self, lanes: tuple[Lane, ...], threads: int) -> None:
         self._lanes = lanes
+        self._lane = {kind: lane for lane in lanes for kind in lane.batcher.kinds}
         self._limit = max(1, threads - 1)
 
-    def add(self, item: Item[Call]) -> None:
-        """Raises BatcherFull."""
-        self._of(item.kind).batcher.add(item)
+    def add(self, item: Item[Call]) -> bool:
+        """As Batcher.add."""
+        return self._lane[item.kind].batcher.add(item)
 
     def take(self, now: float) -> list[Item[Call]] | None:
         """The next batch to run; None: nothing is due, or nothing may run now."""
@@ -82,11 +83,11 @@ class Lanes:
 
     def begin(self, kind: str) -> None:
         """A batch of this kind runs that was not taken here."""
-        self._of(kind).running += 1
+        self._lane[kind].running += 1
 
     def done(self, kind: str) -> None:
         """A batch of this kind has run."""
-        self._of(kind).running -= 1
+        self._lane[kind].running -= 1
 
     def expired(self, now: float) -> list[Item[Call]]:
         return [item for lane in self._lanes for item in lane.batcher.expired(now)]
@@ -109,9 +110,6 @@ class Lanes:
             while batch := lane.batcher.take(float("inf")):
                 left += batch
         return left
-
-    def _of(self, kind: str) -> Lane:
-        return next(lane for lane in self._lanes if kind in lane.batcher.kinds)
 
     def _open(self) -> list[Lane]:
         beside = sum(lane.running for lane in self._lanes if lane.beside)

@@ -6,20 +6,21 @@ Everything that is missing or broken raises StartRefused, which names it and the
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
+from functools import partial
+from hashlib import sha256
 
-from emotrace_models.bundle import Bundle, BundleError, BundleMissing, bundle_path
+from emotrace_models.bundle import CONFIG, Bundle, BundleError, BundleMissing, bundle_path
 from emotrace_models.drift import drift_of
 from emotrace_models.predictor import Predictor
 from emotrace_models.profiles import FastUnavailable, Profile, describe, profiled
 from emotrace_models.transcription import Transcriber, TranscriberUnavailable, WhisperTranscriber
 from emotrace_models.types import Modality
 from emotrace_models.voice_activity import VoiceDetector, VoiceDetectorUnavailable
-from emotrace_models.weights import WeightsError, verify
-from emotrace_models.whisper_windows import Window
+from emotrace_models.weights import WeightsError, WeightSet, verify
 from emotrace_service.batching import BatchPolicy
 from emotrace_service.engine import LocalBackend
 from emotrace_service.errors import StartRefused
+from emotrace_service.inference import InferenceBackend
 from emotrace_service.logs import logger
 from emotrace_service.metrics import Metrics
 from emotrace_service.settings import Settings
@@ -85,41 +86,104 @@ def load_bundles(settings: Settings) -> dict[str, Bundle]:
     return bundles
 
 
-def load_transcriber(name: str, weights: Path, window: Window = "full") -> Transcriber | None:
-    """name, window: as in Settings.whisper and whisper_window. None: there is none, which
-    `/readyz` tells."""
+def bundle_digests(settings: Settings) -> dict[str, str]:
+    """SHA-256 of each bundle's config.json, which holds those of all its files, by what names it.
+
+    Raises StartRefused.
+    """
+    sources = (settings.bundle, *settings.also)
     try:
-        chosen = chosen_weights(
-            name, "transcriber", weights, lambda here: max(here, key=lambda one: one.size)
+        return {
+            one: sha256((bundle_path(one) / CONFIG).read_bytes()).hexdigest() for one in sources
+        }
+    except (BundleMissing, OSError) as error:
+        raise StartRefused(f"{error}. Copy the bundle to every node, to the same place.") from error
+
+
+def load_predictors(bundles: Mapping[str, Bundle], device: str) -> dict[str, Predictor]:
+    """Of every bundle and each of its views, by `Bundle.key`. device: as in Settings."""
+    return {
+        view.key: Predictor(view, device)
+        for bundle in bundles.values()
+        for view in map(bundle.projected, bundle.schemes)
+    }
+
+
+def choose_transcriber(settings: Settings) -> WeightSet | None:
+    """None: there is none, which `/readyz` tells. Raises StartRefused."""
+    try:
+        return chosen_weights(
+            settings.whisper,
+            "transcriber",
+            settings.weights,
+            lambda here: max(here, key=lambda one: one.size),
         )
-        if chosen is None:
-            return None
-        return WhisperTranscriber(verify(chosen, weights), window=window)
+    except WeightsError as error:
+        raise _no_words(error) from error
+
+
+def open_transcriber(weights: WeightSet, settings: Settings) -> WhisperTranscriber:
+    """Raises StartRefused."""
+    try:
+        return WhisperTranscriber(verify(weights, settings.weights), window=settings.whisper_window)
     except (WeightsError, TranscriberUnavailable) as error:
-        raise StartRefused(f"{error} Or start without words: --whisper none.") from error
+        raise _no_words(error) from error
+
+
+def _no_words(error: Exception) -> StartRefused:
+    return StartRefused(f"{error} Or start without words: --whisper none.")
+
+
+def transcribed_together(settings: Settings) -> int:
+    """Utterances at most. Full windows gain nothing by company on a processor, and one would wait
+    for the last."""
+    return 1 if settings.whisper_window == "full" else settings.max_batch
 
 
 def load_backend(
     settings: Settings, bundles: Mapping[str, Bundle], metrics: Metrics
+) -> InferenceBackend:
+    """Starts compute threads, or the models on a cluster. Raises StartRefused."""
+    weights = choose_transcriber(settings)
+    if settings.backend == "local":
+        transcriber = None if weights is None else open_transcriber(weights, settings)
+        return local_backend(
+            settings, load_predictors(bundles, settings.device), transcriber, metrics
+        )
+    try:
+        from emotrace_service.ray_cluster import load_ray_backend
+    except ImportError as error:
+        raise StartRefused(
+            "--backend ray needs Ray, which is not installed: pip install 'emotrace[ray]'"
+        ) from error
+    voices = local_backend(settings, {}, None, metrics)
+    starting = load_predictors(bundles, "cpu")  # what computes is on the cluster
+    return load_ray_backend(settings, starting, bundle_digests(settings), weights, voices)
+
+
+def local_backend(
+    settings: Settings,
+    predictors: Mapping[str, Predictor],
+    transcriber: Transcriber | None,
+    metrics: Metrics,
 ) -> LocalBackend:
-    """Starts the engine's threads."""
+    """Starts the engine's threads, and their processes."""
+    from emotrace_service.processes import ProcessModels  # which loads by what is in this file
+
+    apart = predictors and settings.workers == "processes"
     try:
         detector = VoiceDetector()
     except VoiceDetectorUnavailable as error:
         raise StartRefused(str(error)) from error
     return LocalBackend(
-        {
-            view.key: Predictor(view)
-            for bundle in bundles.values()
-            for view in map(bundle.projected, bundle.schemes)
-        },
+        predictors,
         detector,
-        load_transcriber(settings.whisper, settings.weights, settings.whisper_window),
+        transcriber,
         threads=settings.threads,
         policy=BatchPolicy(settings.max_batch, settings.batch_wait_ms / 1_000),
         capacity=ITEMS_A_SESSION * settings.max_sessions,
         metrics=metrics,
-        # Full windows gain nothing by company on a processor, and one would wait for the last.
-        transcribed_together=1 if settings.whisper_window == "full" else settings.max_batch,
+        models=partial(ProcessModels, settings) if apart else None,
+        transcribed_together=transcribed_together(settings),
         hang_s=settings.compute_timeout_ms / 1_000,
     )

@@ -60,6 +60,10 @@ class Metrics:
             "emotrace_compute_seconds", "Time of compute threads", ["work"],
             registry=self.registry,
         )  # fmt: skip
+        self.compute_processor = Gauge(
+            "emotrace_compute_processor_seconds", "Processor time of the compute processes",
+            registry=self.registry,
+        )  # fmt: skip
         self.threads_given_up = Counter(
             "emotrace_threads_given_up", "Compute threads whose batch did not end",
             registry=self.registry,

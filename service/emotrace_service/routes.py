@@ -118,6 +118,7 @@ async def readyz(request: Request) -> Response:
         "ready": serving.ready,
         "reason": None if serving.ready else serving.fault or "The models are warming up.",
         "bundle": serving.bundle.name,
+        "backend": serving.settings.backend,
         "modalities": [status.model_dump() for status in serving.modalities()],
     }
     return JSONResponse(body, status_code=200 if serving.ready else 503)

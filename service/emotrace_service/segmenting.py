@@ -137,6 +137,7 @@ class Segmenter:
     ) -> None:
         self._endpointer = Endpointer(config)
         self._padding_samples = config.padding_samples
+        self._pause_samples = max(config.padding_samples, config.silence_samples // 2)
         self._channels = [
             _Channel(speaker, self._endpointer.start(), _Sound()) for speaker in speakers
         ]
@@ -187,9 +188,11 @@ class Segmenter:
         ):
             channel.sound.push(samples, float(probability))
             channel.state, boundaries = self._endpointer.advance(channel.state, float(probability))
-            items += self._apply(channel, boundaries)
-            items += self._interims(channel)
-            items += self._pauses(channel)
+            if boundaries:
+                items += self._apply(channel, boundaries)
+            if channel.open is not None:
+                items += self._interims(channel)
+                items += self._pauses(channel)
             channel.sound.forget(self._endpointer.needed_from(channel.state))
         return items
 
@@ -239,12 +242,13 @@ class Segmenter:
         return [InterimDue(self._utterance(channel, channel.open, reached))]
 
     def _pauses(self, channel: _Channel) -> list[Item]:
-        """Once the padding after speech is heard, an utterance that ends here is complete."""
+        """Once the padding after speech is heard, an utterance that ends here is complete; after
+        half of the silence that ends one, more is over than goes on."""
         candidate = channel.state.candidate
         if channel.open is None or candidate is None:
             return []
         end_sample = candidate.speech_end_sample + self._padding_samples
-        pauses = end_sample <= self._position
+        pauses = candidate.speech_end_sample + self._pause_samples <= self._position
         if pauses == channel.paused:
             return []
         channel.paused = pauses

@@ -48,6 +48,12 @@ class Settings(BaseSettings):
         description="arithmetic: `exact` as trained, or `fast` with less precision, of which the "
         "bundle's drift report says what it changes (docs/decisions/0016)",
     )
+    device: str = Field(
+        default="cpu",
+        pattern=r"^(cpu|cuda(:\d+)?)$",
+        description="where large networks compute: cpu, cuda, cuda:1; the compact encoders of the "
+        "shipped bundles are quicker on the processor and stay there",
+    )
     weights: Path = Field(
         default_factory=lambda: Path.home() / ".cache" / "emotrace" / "weights",
         description="folder of weights that `emotrace-serve models pull` fetched",
@@ -68,6 +74,11 @@ class Settings(BaseSettings):
     )
     threads: int = Field(
         default_factory=cores, ge=1, le=256, description="compute threads; default: one a core"
+    )
+    workers: Literal["processes", "threads"] = Field(
+        default="processes",
+        description="where a compute thread's models are: in a process of its own, or in the "
+        "server's, which needs less memory and serves a few live dialogues only",
     )
     origins: tuple[str, ...] = Field(
         default=(), description="web origins whose pages may connect, besides this machine's own"
@@ -127,6 +138,53 @@ class Settings(BaseSettings):
     )
     drain_timeout_ms: int = Field(
         default=5_000, ge=0, description="for open sessions, when the server stops"
+    )
+
+    backend: Literal["local", "ray"] = Field(
+        default="local",
+        description="where models run: `local`, on threads of this process; `ray`, on the nodes of "
+        "a Ray cluster (docs/operations.md)",
+    )
+    ray_address: str = Field(
+        default="auto",
+        description="cluster: `auto`, the one that this machine is a node of; `local`, one of this "
+        "machine alone, which begins and ends with the server; or host:port of its head",
+    )
+    ray_application: str = Field(
+        default="emotrace",
+        pattern="^[a-z0-9][a-z0-9_-]{0,63}$",
+        description="what the replicas are called on the cluster; each server there needs its own",
+    )
+    ray_replicas_min: int = Field(
+        default=1, ge=1, le=1_000, description="copies of the models that always run"
+    )
+    ray_replicas_max: int = Field(
+        default=1,
+        ge=1,
+        le=1_000,
+        description="copies that may run while there is much to do, if it is more than that",
+    )
+    ray_cpus_a_replica: float = Field(
+        default=1.0, gt=0, le=256, description="cores of a copy, which computes on as many threads"
+    )
+    ray_gpus_a_replica: float = Field(
+        default=0.0,
+        ge=0,
+        le=16,
+        description="GPUs that are reserved for a copy; 0.5 is half of one",
+    )
+    ray_ongoing: int = Field(
+        default=32,
+        ge=1,
+        le=4_096,
+        description="utterances that a copy holds at once; where copies hold more than a quarter "
+        "of that, another is started",
+    )
+    ray_queue: int = Field(
+        default=256,
+        ge=1,
+        le=65_536,
+        description="utterances that wait for a copy; what comes then is refused",
     )
 
     @property

@@ -72,6 +72,7 @@ class Understanding:
         self._texts = texts
         self._metrics = metrics
         self._clock = clock
+        self._detection = metrics.stages.labels("detection")
         self._framer = Framer(plan.audio)
         self._centring = Centring(plan.audio.channels)
         self._segmenter = Segmenter(
@@ -215,7 +216,7 @@ class Understanding:
             begun = self._clock()
             heard = [self._centring.push(block.samples) for block in run]
             detected = await self._backend.detect(heard, self._voices)
-            self._metrics.stages.labels("detection").observe(self._clock() - begun)
+            self._detection.observe(self._clock() - begun)
             self._metrics.heard_s += sum(block.length for block in run) / SAMPLE_RATE
             self._voices = detected.states
             for block, row in zip(run, detected.probabilities, strict=True):

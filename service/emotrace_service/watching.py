@@ -51,10 +51,12 @@ class Watch:
 
     def _measure(self, passed_s: float) -> None:
         before, self._before = self._before, self._used()
-        process, loop, heard = (b - a for a, b in zip(before, self._before, strict=True))
+        server, loop, heard = (b - a for a, b in zip(before, self._before, strict=True))
         # All Python of the process takes turns, and most of it is this thread's.
-        self._serving.measured(max(process / cores(), loop), heard, passed_s)
+        self._serving.measured(max(server / cores(), loop), heard, passed_s)
 
     def _used(self) -> tuple[float, float, float]:
-        """Processor seconds of the process and of this thread, and seconds of audio heard."""
-        return time.process_time(), time.thread_time(), self._metrics.heard_s
+        """Processor seconds of the server and of this thread, and seconds of audio heard."""
+        apart = self._backend.used_s()
+        self._metrics.compute_processor.set(apart)
+        return time.process_time() + apart, time.thread_time(), self._metrics.heard_s
