@@ -187,8 +187,8 @@ class Predictor:
     ) -> list[Encoded]:
         """First step: the features of every modality that is there.
 
-        sensed: what `sense` and `read` gave for these very utterances; it is used where the speaker's state
-        is still the one that it began from, else computed again.
+        sensed: what `sense` and `read` gave for these very utterances; it is used where the
+        speaker's state is still the one that it began from, else computed again.
         """
         known = sensed or [frozen_mapping({})] * len(items)
         streams: list[dict[str, FloatArray]] = [{} for _ in items]

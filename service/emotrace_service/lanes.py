@@ -1,7 +1,9 @@
 """Lanes: which work may run now, so that what is urgent always finds a thread.
 
-Urgent work (detection, final estimates) runs wherever a thread is free. Work beside it (interim
-estimates, transcription) runs one batch a lane at a time, and leaves a thread to the urgent.
+Urgent work (detection, final estimates) runs wherever a thread is free. Work beside it runs one
+batch a lane at a time and leaves a thread to the urgent: transcription at any time, interim
+estimates only while nothing urgent runs or waits. A busy machine so leaves them out by itself,
+before they make a final late.
 """
 
 from __future__ import annotations
@@ -51,13 +53,20 @@ def _hand_over(settled: list[Settled]) -> None:
 
 
 class Lane:
-    """A batcher, and how many of its batches run. beside: only one at a time."""
+    """A batcher, and how many of its batches run. beside: only one at a time; spare: and only
+    while nothing urgent is to be done."""
 
     def __init__(
-        self, policies: Mapping[str, BatchPolicy], capacity: int, *, beside: bool = False
+        self,
+        policies: Mapping[str, BatchPolicy],
+        capacity: int,
+        *,
+        beside: bool = False,
+        spare: bool = False,
     ) -> None:
         self.batcher: Batcher[Call] = Batcher(policies, capacity)
         self.beside = beside
+        self.spare = spare
         self.running = 0
 
 
@@ -114,4 +123,9 @@ class Lanes:
     def _open(self) -> list[Lane]:
         beside = sum(lane.running for lane in self._lanes if lane.beside)
         full = beside >= self._limit
-        return [lane for lane in self._lanes if not (lane.beside and (lane.running or full))]
+        busy = any(lane.running or len(lane.batcher) for lane in self._lanes if not lane.beside)
+        return [
+            lane
+            for lane in self._lanes
+            if not (lane.beside and (lane.running or full)) and not (lane.spare and busy)
+        ]

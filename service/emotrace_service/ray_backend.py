@@ -28,7 +28,8 @@ from emotrace_models.speech_gate import Appraisal
 from emotrace_models.transcription import knows
 from emotrace_models.types import FloatArray, Modality, Transcript, Utterance
 from emotrace_models.voice_activity import VoiceState
-from emotrace_service.engine import INTERIM_DEADLINE_S, LocalBackend
+from emotrace_service.crews import INTERIM_DEADLINE_S
+from emotrace_service.engine import LocalBackend
 from emotrace_service.errors import EngineClosed, EngineError, EngineOverloaded
 from emotrace_service.inference import Detected, Heard, Predicted, StageTimes
 from emotrace_service.packing import pack, parts, unpack

@@ -241,7 +241,7 @@ async def test_finals_go_before_interims_and_a_late_interim_is_given_up(
         interim = asyncio.create_task(backend.predict(DIALOGUE, utterance(1), interim=True))
         await asyncio.sleep(0)
         final = asyncio.create_task(backend.predict(DIALOGUE, utterance(2)))
-        monkeypatch.setattr("emotrace_service.engine.INTERIM_DEADLINE_S", -1.0)
+        monkeypatch.setattr("emotrace_service.crews.INTERIM_DEADLINE_S", -1.0)
         late = asyncio.create_task(backend.predict(DIALOGUE, utterance(3), interim=True))
         await asyncio.sleep(0)
         predictor.gate.set()
