@@ -104,11 +104,14 @@ async def _client(url: str, sound: Scenario, load: Load, number: int, began: flo
 
 async def _listen(socket: Any, seen: Heard, started: float, counted_from: float) -> None:
     starts: dict[int, int] = {}
+    cut: set[int] = set()  # utterances that the end of the audio cut off: nobody waits for those
     async for text in socket:
         now = time.monotonic()
         event = json.loads(text)
         kind = event["type"]
-        if kind == "emotion.final" and now >= counted_from:
+        if kind == "speech.ended" and event["reason"] != "silence":
+            cut.add(event["utterance"])
+        elif kind == "emotion.final" and now >= counted_from and event["utterance"] not in cut:
             due_ms = event["end_ms"] + event["timings"]["endpointing_ms"]
             sent = started + FRAME_MS / 1_000 * float(np.ceil(due_ms / FRAME_MS))
             seen.beyond_ms.append((now - sent) * 1_000)

@@ -43,7 +43,7 @@ that are rarely changed are environment variables only.
 """
 
 GARBAGE = 20_000  # objects made and kept before young garbage is looked for; Python's is 700
-SWITCH_S = 0.001  # how long a thread may hold the interpreter where another waits for it
+SWITCH_S = 0.0003  # how long a thread may hold the interpreter where another waits for it
 
 cli = typer.Typer(
     name="emotrace-serve",

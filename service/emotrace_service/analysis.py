@@ -114,6 +114,7 @@ async def analyze(
         log=serving.log.bind(session=name),
         clock=serving.clock,
         busy=lambda: True,
+        crowded=lambda: True,
         blind=lambda: False,
     )
     await emit(events.SessionStarted, **started_fields(name, plan, serving.settings))

@@ -43,7 +43,8 @@ class Serving:
     """One server.
 
     bundles: by name, the default first. ready: whether the models have been run once; fault: why
-    they could not be. level: what is left out now (emotrace_service.brownout).
+    they could not be. level: what is left out now (emotrace_service.brownout). share: of the
+    machine, used in the last second.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Serving:
         self.ready = False
         self.fault: str | None = None
         self.level = 0
+        self.share = 0.0
         self._admission = Admission(settings.max_sessions, settings.compute_budget)
         metrics.budget.set(settings.compute_budget)
         self.expect(EXPECTED_SHARE)
@@ -120,6 +122,7 @@ class Serving:
 
     def measured(self, used: float, heard_s: float, passed_s: float) -> None:
         """In the last `passed_s` seconds so much of the machine went into so much audio."""
+        self.share = used / passed_s
         self._cost = self._cost.after(used, heard_s, passed_s)
         self.metrics.session_share.set(self._cost.share)
 

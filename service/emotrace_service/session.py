@@ -30,6 +30,7 @@ from emotrace_service.serving import Serving
 from emotrace_service.texts import ClientTexts
 from emotrace_service.understanding import Understanding
 
+INTERIM_SHARE = 0.6  # of the machine: where more is used, interim estimates are left out
 BEHIND_MS = 500  # where more audio waits, interim estimates are left out
 CLOSE_TIMEOUT_S = 1.0
 NORMAL = 1000
@@ -164,6 +165,7 @@ class Session:
             log=self._log,
             clock=self._clock,
             busy=lambda: self._serving.level > 0 or inlet.queued_ms > BEHIND_MS,
+            crowded=lambda: self._serving.share > INTERIM_SHARE,
             blind=lambda: self._serving.level >= PICTURELESS_LEVEL,
         )
         listener = Listener(

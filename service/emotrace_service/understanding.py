@@ -44,7 +44,8 @@ class Understanding:
     """One dialogue. Calls must follow one another; `close` ends what runs beside.
 
     busy: whether there is no time for what may be left out (interim estimates, and estimates before
-    the end of an utterance is sure). blind: whether there is none for pictures.
+    the end of an utterance is sure). crowded: whether there is none for interim estimates of who
+    still speaks. blind: whether there is none for pictures.
     utterances: announced so far, turns without audio included.
     """
 
@@ -59,6 +60,7 @@ class Understanding:
         log: Logger,
         clock: Callable[[], float],
         busy: Callable[[], bool],
+        crowded: Callable[[], bool],
         blind: Callable[[], bool],
     ) -> None:
         self.notices = notices
@@ -79,7 +81,7 @@ class Understanding:
             plan.speakers, plan.endpointing, interim_samples=SAMPLE_RATE if plan.interim else None
         )
         self._pictures = Pictures()
-        self._interims = Interims(backend, reporter, notices, metrics, busy)
+        self._interims = Interims(backend, reporter, notices, metrics, lambda: busy() or crowded())
         self._busy = busy
         self._blind = blind
         self._voices = tuple(backend.start_voice() for _ in plan.speakers)
