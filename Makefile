@@ -14,7 +14,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet $(PIP_FL
 DATA ?= ../shared/data
 SYSTEM_PACKAGES := chromium espeak-ng pulseaudio pulseaudio-utils libasound2-plugins libportaudio2
 
-.PHONY: serve demo test test-long check bench train train-free system-deps clean
+.PHONY: serve demo test test-long check bench bench-parts train train-free system-deps clean
 .DEFAULT_GOAL := serve
 
 $(BIN)/python:
@@ -53,6 +53,10 @@ check: $(VENV)/.dev
 	@$(BIN)/python -m emotrace_protocol.schema docs/protocol --check
 
 bench: $(VENV)/.dev
+	@for command in pipeline "pipeline --bundle default" decoder scale "scale --sessions 1000" "live --overload"; do echo "== emotrace-bench $$command"; $(BIN)/emotrace-bench $$command || exit 1; done
+
+# What one part costs, or does: docs/experiments.md and docs/decisions quote these.
+bench-parts: $(VENV)/.dev
 	@for script in tests/benchmarks/bench_*.py; do echo "== $$script"; OMP_NUM_THREADS=1 $(BIN)/python $$script || exit 1; done
 
 train: $(VENV)/.dev

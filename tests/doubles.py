@@ -105,6 +105,9 @@ class EnergyBackend:
     ) -> Heard:
         return Heard(self.predictor.sense([(state, utterance)])[0], StageTimes())
 
+    async def read(self, state: DialogueState, utterance: Utterance) -> Heard:
+        return Heard(self.predictor.read([(state, utterance)])[0], StageTimes())
+
     async def prepare(self, state: DialogueState, speaker: str) -> DialogueState:
         return self.predictor.prepare([(state, speaker)])[0]
 

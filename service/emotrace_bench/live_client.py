@@ -25,7 +25,6 @@ from emotrace_protocol import encode
 from emotrace_protocol.messages import AudioFormat, SessionEnd, SessionStart
 
 FRAME_MS = 40
-PREPARING_S = 0.01  # to lay out one client's messages before anybody begins
 
 
 @dataclass
@@ -64,16 +63,20 @@ class Load:
 
 
 async def run(url: str, sound: Scenario, load: Load) -> list[Heard]:
-    began = time.monotonic() + PREPARING_S * load.clients
+    messages = sound.messages(FRAME_MS)
+    began = time.monotonic()
     return await asyncio.gather(
-        *(_client(url, sound, load, number, began) for number in range(load.clients))
+        *(_client(url, sound, messages, load, number, began) for number in range(load.clients))
     )
 
 
-async def _client(url: str, sound: Scenario, load: Load, number: int, began: float) -> Heard:
+async def _client(
+    url: str, sound: Scenario, messages: list[bytes], load: Load, number: int, began: float
+) -> Heard:
+    """Each begins at another place of the dialogue, and goes round."""
     seen = Heard()
     place = number / load.clients
-    messages = sound.messages(FRAME_MS, place)
+    first = int(place * len(messages))
     await asyncio.sleep(max(0.0, began + place * load.begin_over_s - time.monotonic()))
     channels = sound.samples.shape[1]
     start = SessionStart(
@@ -94,7 +97,7 @@ async def _client(url: str, sound: Scenario, load: Load, number: int, began: flo
             for n in range(int(load.seconds * 1_000 / FRAME_MS)):
                 due = started + (n + 1) * FRAME_MS / 1_000
                 await asyncio.sleep(max(0.0, due - time.monotonic()))
-                await socket.send(messages[n % len(messages)])
+                await socket.send(messages[(first + n) % len(messages)])
             await socket.send(encode(SessionEnd()))
             await listening
     except (ConnectionClosed, OSError) as error:

@@ -1,28 +1,19 @@
-"""Turns of a dialogue by our way, through the Predictor as the service runs it."""
+"""Turns of a dialogue by our way, through the Predictor as the service runs it where the words are
+there with the sound: `sense` and `read` beside one another, then the rest."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Sequence
 from time import perf_counter
 
 from emotrace_bench.timed import Stages, Timed, Workers
-from emotrace_models.encoders import Encoder
 from emotrace_models.encoders.base import NetworkEncoder
-from emotrace_models.predictor import Felt, Predictor
+from emotrace_models.predictor import DialogueState, Predictor, Sensed
 from emotrace_models.types import Modality, Utterance, frozen_mapping
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Encoded:
-    """What one encoder made of an utterance, and the milliseconds that it took."""
-
-    felt: Felt
-    taken: float
-
-
 class OurWay:
-    """A dialogue of its own. Each encoder runs on a worker of its own where there are enough."""
+    """A dialogue of its own. Sound and words are on workers of their own where there are enough."""
 
     def __init__(self, predictor: Predictor, workers: Workers) -> None:
         self._predictor = predictor
@@ -33,14 +24,11 @@ class OurWay:
         predictor, workers = self._predictor, self._workers
         prepared = workers.run(lambda: self._prepare(utterance.speaker))
         began = perf_counter()
-        running = {
-            encoder.modality: (encoder, workers.start(partial(self._feel, encoder, utterance)))
-            for encoder in predictor.bundle.encoders
-        }
-        felt = {modality: done.result() for modality, (_, done) in running.items()}
-        by_stream = {running[modality][0].stream: one.felt for modality, one in felt.items()}
         items = [(self._state, utterance)]
-        sensed = [frozen_mapping(by_stream)]
+        hearing = workers.start(lambda: _timed(predictor.sense, items))
+        reading = workers.start(lambda: _timed(predictor.read, items))
+        (heard, audio), (read, text) = hearing.result(), reading.result()
+        sensed = [frozen_mapping({**heard, **read})]
         encoded = workers.run(lambda: predictor.encode(items, sensed))
         fusing = perf_counter()
         fused = workers.run(lambda: predictor.fuse(encoded))
@@ -53,8 +41,8 @@ class OurWay:
             outcome.prediction.posterior,
             Stages(
                 front=front,
-                audio=felt[Modality.ACOUSTIC].taken - front,
-                text=felt[Modality.LEXICAL].taken,
+                audio=audio - front,
+                text=text,
                 stacks=1e3 * (decoding - fusing),
                 decoder=1e3 * (ended - decoding),
                 prepared=prepared,
@@ -68,14 +56,6 @@ class OurWay:
         (self._state,) = self._predictor.prepare([(self._state, speaker)])
         return 1e3 * (perf_counter() - began)
 
-    def _feel(self, encoder: Encoder, utterance: Utterance) -> Encoded:
-        began = perf_counter()
-        before = self._state.speakers.get((encoder.stream, utterance.speaker))
-        ((values, after),) = encoder.encode(
-            [(encoder.start() if before is None else before, utterance)]
-        )
-        return Encoded(Felt(before, values, after), 1e3 * (perf_counter() - began))
-
     def _front(self, utterance: Utterance) -> float:
         """The sound's front end once more by itself, after the turn: milliseconds."""
         began = perf_counter()
@@ -83,3 +63,13 @@ class OurWay:
             if isinstance(encoder, NetworkEncoder) and encoder.modality is Modality.ACOUSTIC:
                 encoder.front(utterance)
         return 1e3 * (perf_counter() - began)
+
+
+Items = Sequence[tuple[DialogueState, Utterance]]
+
+
+def _timed(encode: Callable[[Items], list[Sensed]], items: Items) -> tuple[Sensed, float]:
+    """What was made of the one item, and the milliseconds that it took."""
+    began = perf_counter()
+    (sensed,) = encode(items)
+    return sensed, 1e3 * (perf_counter() - began)

@@ -28,11 +28,11 @@ class Scenario:
     def seconds(self) -> float:
         return len(self.samples) / self.rate
 
-    def messages(self, frame_ms: int, offset: float) -> list[bytes]:
-        """The whole of it as audio messages, begun at `offset` of its length and gone round."""
+    def messages(self, frame_ms: int) -> list[bytes]:
+        """The whole of it as audio messages, but for an end that fills none."""
         hop = self.rate * frame_ms // 1_000
-        turned = np.roll(self.samples, -int(offset * len(self.samples)), axis=0)
-        return [turned[at : at + hop].tobytes() for at in range(0, len(turned) - hop + 1, hop)]
+        last = len(self.samples) - hop
+        return [self.samples[at : at + hop].tobytes() for at in range(0, last + 1, hop)]
 
 
 def scenario(recording: bytes, share: float, seed: int) -> Scenario:

@@ -8,7 +8,7 @@ not depend on where it was made.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -78,8 +78,9 @@ def compute(
     predictor = predictors[bundle]
     if work == "prepare":
         return list(predictor.prepare([(state, speaker) for state, speaker in items]))
-    if work == "sense":
-        return sense(predictor, [(state, utterance) for state, utterance in items], arrivals)
+    if work in ("sense", "read"):
+        encode = sense if work == "sense" else read
+        return encode(predictor, [(state, utterance) for state, utterance in items], arrivals)
     if work == "predict":
         return predict(
             predictor,
@@ -101,8 +102,25 @@ def sense(
     arrivals: Sequence[float],
 ) -> list[Heard]:
     """arrivals: when each item came, in seconds of time.monotonic."""
+    return _encoded(predictor.sense, items, arrivals)
+
+
+def read(
+    predictor: Predictor,
+    items: Sequence[tuple[DialogueState, Utterance]],
+    arrivals: Sequence[float],
+) -> list[Heard]:
+    """arrivals: as of `sense`."""
+    return _encoded(predictor.read, items, arrivals)
+
+
+def _encoded(
+    encode: Callable[[Sequence[tuple[DialogueState, Utterance]]], list[Sensed]],
+    items: Sequence[tuple[DialogueState, Utterance]],
+    arrivals: Sequence[float],
+) -> list[Heard]:
     begun = time.monotonic()
-    sensed = predictor.sense(items)
+    sensed = encode(items)
     encoding = time.monotonic() - begun
     return [
         Heard(one, StageTimes(queue=begun - arrival, encoding=encoding))

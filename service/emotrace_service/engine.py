@@ -1,11 +1,11 @@
 """The engine: models on worker threads and their processes, so that the event loop never computes.
 
-Sessions await `detect`, `appraise`, `sense`, `transcribe`, `predict` and `prepare`. Each call
-becomes an item with a future of its own; the pure Batcher says what runs together and when, and a
-crew of threads takes the batches (crews.py). One thread listens: all sessions' voices together cost
-a tenth of a core, and must not wait for anything. The others transcribe, or have a process of their
-own compute (processes.py) and sleep meanwhile, so that no more is computed at once than there are
-threads.
+Sessions await `detect`, `appraise`, `sense`, `read`, `transcribe`, `predict` and `prepare`. Each
+call becomes an item with a future of its own; the pure Batcher says what runs together and when,
+and a crew of threads takes the batches (crews.py). One thread listens: all sessions' voices together
+cost a tenth of a core, and must not wait for anything. The others transcribe, or have a process of
+their own compute (processes.py) and sleep meanwhile, so that no more is computed at once than there
+are threads.
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ from emotrace_service.inference import Detected, Heard, Predicted
 from emotrace_service.lanes import Lane, Lanes
 from emotrace_service.metrics import Metrics
 
-DETECT, APPRAISE, SENSE, PREDICT = "detect", "appraise", "sense", "predict"
+DETECT, APPRAISE, SENSE, READ, PREDICT = "detect", "appraise", "sense", "read", "predict"
 PREPARE, TRANSCRIBE = "prepare", "transcribe"
-DETECTION = BatchPolicy(max_items=128, max_wait=0.004)
+# A detection a message would have the interpreter change hands thousands of times a second.
+DETECTION = BatchPolicy(max_items=256, max_wait=0.010)
 BESIDE = BatchPolicy(max_items=4, max_wait=0.0)  # what a final may have to wait for is kept short
 
 
@@ -79,6 +80,7 @@ class LocalBackend:
                         {
                             APPRAISE: BatchPolicy(1, 0.0),
                             **{f"{SENSE} {key}": policy for key in keys},
+                            **{f"{READ} {key}": policy for key in keys},
                             **{f"{PREDICT} {key}": policy for key in keys},
                         },
                         capacity,
@@ -130,6 +132,10 @@ class LocalBackend:
         heard: Heard = await self._crew.submit(
             f"{SENSE} {state.bundle}", (state, utterance), interim=interim
         )
+        return heard
+
+    async def read(self, state: DialogueState, utterance: Utterance) -> Heard:
+        heard: Heard = await self._crew.submit(f"{READ} {state.bundle}", (state, utterance))
         return heard
 
     async def transcribe(self, utterance: Utterance, language: str | None) -> Transcript | None:

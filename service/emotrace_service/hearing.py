@@ -55,6 +55,11 @@ class Hearing:
         """Raises EngineError."""
         return await asyncio.shield(self._appraising)
 
+    @property
+    def is_heard(self) -> bool:
+        """Whether `heard` has its answer."""
+        return self._sensing.done()
+
     async def heard(self) -> Heard | None:
         """None: it is no speech. Raises EngineError."""
         return await asyncio.shield(self._sensing)

@@ -24,7 +24,7 @@ class StageTimes:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Heard:
-    """What was heard and seen of an utterance, and how long it took."""
+    """What was heard and seen of an utterance, or read, and how long it took."""
 
     sensed: Sensed
     times: StageTimes
@@ -73,6 +73,9 @@ class InferenceBackend(Protocol):
         self, state: DialogueState, utterance: Utterance, *, interim: bool = False
     ) -> Heard:
         """What is heard and seen of an utterance, before its words are known."""
+
+    async def read(self, state: DialogueState, utterance: Utterance) -> Heard:
+        """What its words say; for a bundle that is asked before the sound has been sensed."""
 
     async def transcribe(self, utterance: Utterance, language: str | None) -> Transcript | None:
         """None: no words were heard."""

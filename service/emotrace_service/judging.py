@@ -19,7 +19,7 @@ from emotrace_models.predictor import DialogueState, Sensed
 from emotrace_models.signal_quality import SignalQuality
 from emotrace_models.speech_gate import Appraisal
 from emotrace_models.transcript_gates import Gates
-from emotrace_models.types import Transcript, Utterance
+from emotrace_models.types import Transcript, Utterance, frozen_mapping
 from emotrace_protocol import events
 from emotrace_protocol.errors import DoubtCode, ErrorCode, WarningCode
 from emotrace_service.errors import EngineClosed, EngineError, UtteranceIncomplete, place
@@ -137,7 +137,7 @@ class Judge:
                 return
             words, unreliable = self._reliable(appraisal, await self._words(hearing))
             guess = None if guessing is None else await self._guessed(guessing, words)
-            heard = await hearing.heard()
+            heard = await self._heard(hearing, appraisal, words)
         except EngineClosed:
             raise
         except EngineError as error:
@@ -176,6 +176,24 @@ class Judge:
             clock=self._clock,
         )
 
+    async def _heard(
+        self, hearing: Hearing, appraisal: Appraisal, words: Transcript | None
+    ) -> Heard | None:
+        """What was heard, seen and read: beside one another where the words are there first."""
+        if words is None or hearing.is_heard:
+            return await hearing.heard()  # reading what is left is part of predicting
+        utterance = replace(appraisal.utterance, transcript=words)
+        heard, read = await asyncio.gather(
+            hearing.heard(), self._backend.read(self.dialogue, utterance)
+        )
+        if heard is None:
+            return None
+        times = StageTimes(
+            queue=max(heard.times.queue, read.times.queue),
+            encoding=max(heard.times.encoding, read.times.encoding),
+        )
+        return Heard(frozen_mapping({**heard.sensed, **read.sensed}), times)
+
     def _drop(self, hearing: Hearing, guessing: asyncio.Task[Guess | None]) -> None:
         hearing.give_up()
         guessing.cancel()
@@ -185,11 +203,12 @@ class Judge:
         """None: it is no speech, or its words cannot be known yet, or the models failed."""
         try:
             appraisal = await hearing.appraised()
-            heard = await hearing.heard()
             said = self._texts.take(hearing.utterance.index)
-            if heard is None or (said is None and self._plan.waits_for_words):
+            if appraisal.rejection or (said is None and self._plan.waits_for_words):
                 return None
             words, _ = self._reliable(appraisal, said or await hearing.recognised())
+            heard = await self._heard(hearing, appraisal, words)
+            assert heard is not None  # it is speech
             dialogue = self.dialogue
             utterance = replace(appraisal.utterance, transcript=words)
             predicted = await self._backend.predict(dialogue, utterance, heard.sensed)

@@ -20,7 +20,7 @@ from emotrace_protocol.errors import DoubtCode, ErrorCode
 STAGES = (
     "queue", "detection", "appraisal", "transcription", "encoding", "fusion", "decoding", "lag",
 )  # fmt: skip
-WORK = ("detect", "appraise", "sense", "predict", "prepare", "transcribe")
+WORK = ("detect", "appraise", "sense", "read", "predict", "prepare", "transcribe")
 ENDS = ("client", "idle", "error", "going_away", "vanished")
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _LAGS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0, 5.0)

@@ -74,6 +74,7 @@ class RayBackend:
         self._leave = leave
         self._appraise: Method = models.appraise.remote
         self._sense: Method = models.sense.remote
+        self._read: Method = models.read.remote
         self._predict: Method = models.predict.remote
         self._prepare: Method = models.prepare.remote
         self._early = {
@@ -110,6 +111,12 @@ class RayBackend:
     ) -> Heard:
         begun = time.monotonic()
         heard: Heard = await self._ask(self._sense, (state, utterance), interim=interim)
+        return replace(heard, times=_waited(heard.times, begun))
+
+    async def read(self, state: DialogueState, utterance: Utterance) -> Heard:
+        begun = time.monotonic()
+        silent = replace(utterance, samples=None, frames=(), voice=None)
+        heard: Heard = await self._ask(self._read, (state, silent))
         return replace(heard, times=_waited(heard.times, begun))
 
     async def transcribe(self, utterance: Utterance, language: str | None) -> Transcript | None:

@@ -103,6 +103,9 @@ class ModelReplica(Replica):
         answer: bytes = await self._sense(message)
         return answer
 
+    async def read(self, message: bytes) -> bytes:
+        return await self._alone("read", message)
+
     async def predict(self, message: bytes) -> bytes:
         answer: bytes = await self._predict(message)
         return answer

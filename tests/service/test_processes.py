@@ -113,7 +113,9 @@ async def test_what_was_sensed_is_still_known_after_the_way_there_and_back(toy: 
         state = backend.start(BUNDLE)
         for utterance in utterances():
             heard = await backend.sense(state, utterance)
-            for stream_name, felt in heard.sensed.items():
+            read = await backend.read(state, utterance)
+            assert {*heard.sensed, *read.sensed} == {"acoustic", "lexical"}
+            for stream_name, felt in {**heard.sensed, **read.sensed}.items():
                 assert felt.before is state.speakers.get((stream_name, utterance.speaker))
             state = (await backend.predict(state, utterance, heard.sensed)).state
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -160,6 +161,38 @@ async def test_what_another_speaker_changed_meanwhile_counts(stage: Stage) -> No
     for one, other in zip(socket.of("emotion.final"), whole.of("emotion.final"), strict=True):
         assert one.posterior == other.posterior
         assert one.decoder == other.decoder
+
+
+async def test_words_that_are_there_first_are_read_beside_the_sound(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend, read = stage.backend, []
+    sense = backend.sense
+
+    async def slowly(*arguments: Any, **options: Any) -> Any:
+        await reading.wait()  # it would never come if the words waited for the sound
+        return await sense(*arguments, **options)
+
+    plain = backend.read
+
+    async def noted(state: Any, utterance: Any) -> Any:
+        read.append(utterance.transcript.text)
+        reading.set()
+        return await plain(state, utterance)
+
+    reading = asyncio.Event()
+    monkeypatch.setattr(backend, "sense", slowly)
+    monkeypatch.setattr(backend, "read", noted)
+    socket, task = stage.session()
+    socket.say(SessionStart(interim=False, transcription=Transcription.CLIENT), speech(1.0))
+    await socket.until("speech.started")
+    socket.say(UtteranceText(text="i am so happy", utterance=0))
+    await socket.listened()
+    socket.say(silence(0.6), SessionEnd())
+    await asyncio.wait_for(task, 20)
+    (final,) = socket.of("emotion.final")
+    assert final.modalities == ("acoustic", "lexical")
+    assert set(read) == {"i am so happy"}
 
 
 async def test_words_that_are_slow_get_an_estimate_without_them_first(toy: Path) -> None:
