@@ -76,7 +76,7 @@ async def _client(
     """Each begins at another place of the dialogue, and goes round."""
     seen = Heard()
     place = number / load.clients
-    first = int(place * len(messages))
+    offset = int(place * len(messages))
     await asyncio.sleep(max(0.0, began + place * load.begin_over_s - time.monotonic()))
     channels = sound.samples.shape[1]
     start = SessionStart(
@@ -97,7 +97,7 @@ async def _client(
             for n in range(int(load.seconds * 1_000 / FRAME_MS)):
                 due = started + (n + 1) * FRAME_MS / 1_000
                 await asyncio.sleep(max(0.0, due - time.monotonic()))
-                await socket.send(messages[(first + n) % len(messages)])
+                await socket.send(messages[(offset + n) % len(messages)])
             await socket.send(encode(SessionEnd()))
             await listening
     except (ConnectionClosed, OSError) as error:

@@ -2,7 +2,7 @@
 
 Sessions await `detect`, `appraise`, `sense`, `read`, `transcribe`, `predict` and `prepare`. Each
 call becomes an item with a future of its own; the pure Batcher says what runs together and when,
-and a crew of threads takes the batches (crews.py). One thread listens: all sessions' voices together
+and a crew of threads takes the batches (crews.py). One thread listens: the voices of all sessions
 cost a tenth of a core, and must not wait for anything. The others transcribe, or have a process of
 their own compute (processes.py) and sleep meanwhile, so that no more is computed at once than there
 are threads.
