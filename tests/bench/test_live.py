@@ -69,7 +69,7 @@ def test_live_dialogues_are_measured(toy: Path) -> None:
 def test_who_is_refused_is_told_when_to_come_again(toy: Path) -> None:
     sound = scenario(DEMO.read_bytes(), 0.6, seed=0)
     with live_server(toy, max_sessions=2) as server:
-        heard = asyncio.run(run(server.stream_url, sound, Load(5, 3.0, 0.2)))
+        heard = asyncio.run(run(server.stream_url, sound, Load(5, 8.0, 0.0)))
     refused = [one for one in heard if one.refused is not None]
     assert len(refused) == 3
     assert {one.refused for one in refused} == {"capacity"}
