@@ -54,17 +54,22 @@ async def _session_s(serving: Serving, key: str) -> float:
     assert utterance.samples is not None
     frame = utterance.samples[np.newaxis, :FRAME_SAMPLES]
     await backend.detect([frame], (backend.start_voice(),))
-    begun = time.monotonic()
+    before = _used(serving)
     appraisal = await backend.appraise(utterance)
     heard = await backend.sense(state, appraisal.utterance)
     state = await backend.prepare(state, utterance.speaker)
     await backend.predict(state, appraisal.utterance, heard.sensed)
-    estimate_s = time.monotonic() - begun
+    estimate_s = _used(serving) - before
     words_s = 0.0
     if backend.transcribes(None):
-        begun = time.monotonic()
+        before = _used(serving)
         await backend.transcribe(utterance, None)
-        words_s = time.monotonic() - begun
+        words_s = _used(serving) - before
     return (
         LISTENING_S + UTTERANCES_A_SECOND * (estimate_s + words_s) + INTERIMS_A_SECOND * estimate_s
     )
+
+
+def _used(serving: Serving) -> float:
+    """Processor seconds of the server and its processes."""
+    return time.process_time() + serving.backend.used_s()
