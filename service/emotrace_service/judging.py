@@ -11,14 +11,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from emotrace_models.predictor import DialogueState, Sensed
-from emotrace_models.signal_quality import SignalQuality
 from emotrace_models.speech_gate import Appraisal
-from emotrace_models.transcript_gates import Gates
 from emotrace_models.types import Transcript, Utterance, frozen_mapping
 from emotrace_protocol import events
 from emotrace_protocol.errors import DoubtCode, ErrorCode, WarningCode
@@ -31,33 +29,10 @@ from emotrace_service.notices import Notices, sentence
 from emotrace_service.opening import Plan
 from emotrace_service.reporting import Reporter, place_fields, to_ms
 from emotrace_service.segmenting import UtteranceReady
+from emotrace_service.spoken import Guess, Spoken, reliable
 from emotrace_service.texts import ClientTexts
 
 KEPT_TURNS = 256  # more than any decoder's horizon
-GATES = Gates()
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Guess:
-    """An estimate made ahead, and of which dialogue and words."""
-
-    dialogue: DialogueState
-    words: Transcript | None
-    predicted: Predicted
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Spoken:
-    """What is known of an utterance's sound when it is judged. foreseen: it was known before the
-    end was sure."""
-
-    quality: SignalQuality | None
-    doubts: Sequence[str]
-    heard: Heard
-    guess: Guess | None
-    endpointing_ms: int
-    transcription_s: float
-    foreseen: bool
 
 
 class Judge:
@@ -135,7 +110,7 @@ class Judge:
             if appraisal.rejection is not None:
                 await self._reject(appraisal)
                 return
-            words, unreliable = self._reliable(appraisal, await self._words(hearing))
+            words, unreliable = reliable(self._plan, appraisal, await self._words(hearing))
             guess = None if guessing is None else await self._guessed(guessing, words)
             heard = await self._heard(hearing, appraisal, words)
         except EngineClosed:
@@ -206,7 +181,7 @@ class Judge:
             said = self._texts.take(hearing.utterance.index)
             if appraisal.rejection or (said is None and self._plan.waits_for_words):
                 return None
-            words, _ = self._reliable(appraisal, said or await hearing.recognised())
+            words, _ = reliable(self._plan, appraisal, said or await hearing.recognised())
             heard = await self._heard(hearing, appraisal, words)
             assert heard is not None  # it is speech
             dialogue = self.dialogue
@@ -332,19 +307,6 @@ class Judge:
             words = self._texts.take(index) or recognised
         self._texts.close(index)
         return words
-
-    def _reliable(
-        self, heard: Appraisal, words: Transcript | None
-    ) -> tuple[Transcript | None, bool]:
-        """The words that an estimate may rest on, and whether there were some that it may not."""
-        if words is None or not self._plan.words or not words.text.strip():
-            return None, False
-        quality = heard.quality
-        if quality is not None and GATES.refuse(
-            words, quality.seconds, heard.speech_s, quality.character.voiced_s
-        ):
-            return None, True
-        return replace(words, language=words.language or self._plan.language), False
 
     async def _transcribed(self, hearing: Hearing) -> Transcript | None:
         try:
