@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -85,7 +86,8 @@ async def _client(
     asked = time.monotonic()
     try:
         async with connect(url, max_size=None, compression=None, open_timeout=60) as socket:
-            await socket.send(encode(start))
+            with suppress(ConnectionClosed):  # who is refused may hear of it before saying anything
+                await socket.send(encode(start))
             first = json.loads(await socket.recv())
             if first["type"] != "session.started":
                 seen.refused = first.get("code", first["type"])

@@ -71,7 +71,7 @@ def test_who_is_refused_is_told_when_to_come_again(toy: Path) -> None:
     with live_server(toy, max_sessions=2) as server:
         heard = asyncio.run(run(server.stream_url, sound, Load(5, 8.0, 0.0)))
     refused = [one for one in heard if one.refused is not None]
-    assert len(refused) == 3
+    assert len(refused) == 3, [(one.refused, one.errors, one.utterances) for one in heard]
     assert {one.refused for one in refused} == {"capacity"}
     assert all(one.retry_after_ms for one in refused)
 
