@@ -79,8 +79,8 @@ def compute(
     if work == "prepare":
         return list(predictor.prepare([(state, speaker) for state, speaker in items]))
     if work in ("sense", "read"):
-        encode = sense if work == "sense" else read
-        return encode(predictor, [(state, utterance) for state, utterance in items], arrivals)
+        encode = predictor.sense if work == "sense" else predictor.read
+        return _encoded(encode, [(state, utterance) for state, utterance in items], arrivals)
     if work == "predict":
         return predict(
             predictor,
@@ -94,24 +94,6 @@ def begin_thread(torch_threads: int = 1) -> None:
     """The calling thread is going to compute."""
     torch.set_num_threads(torch_threads)
     torch.set_flush_denormal(True)
-
-
-def sense(
-    predictor: Predictor,
-    items: Sequence[tuple[DialogueState, Utterance]],
-    arrivals: Sequence[float],
-) -> list[Heard]:
-    """arrivals: when each item came, in seconds of time.monotonic."""
-    return _encoded(predictor.sense, items, arrivals)
-
-
-def read(
-    predictor: Predictor,
-    items: Sequence[tuple[DialogueState, Utterance]],
-    arrivals: Sequence[float],
-) -> list[Heard]:
-    """arrivals: as of `sense`."""
-    return _encoded(predictor.read, items, arrivals)
 
 
 def _encoded(
@@ -133,7 +115,6 @@ def predict(
     items: Sequence[tuple[DialogueState, Utterance, Sensed | None]],
     arrivals: Sequence[float],
 ) -> list[Predicted]:
-    """arrivals: as of `sense`."""
     begun = time.monotonic()
     encoded = predictor.encode(
         [(state, utterance) for state, utterance, _ in items],

@@ -71,12 +71,11 @@ class Hearing:
     def same_as(self, utterance: Utterance) -> bool:
         """Whether it is of this very stretch of sound and of the same pictures."""
         own = self.utterance
-        return (
-            (own.index, own.start_sample, own.end_sample)
-            == (utterance.index, utterance.start_sample, utterance.end_sample)
-            and len(own.frames) == len(utterance.frames)
-            and all(map(_same, own.frames, utterance.frames))
-        )
+        return (own.index, own.start_sample, own.end_sample) == (
+            utterance.index,
+            utterance.start_sample,
+            utterance.end_sample,
+        ) and own.frames == utterance.frames
 
     def give_up(self) -> None:
         """Its results are wanted no more."""
@@ -105,10 +104,6 @@ class Hearing:
         self.transcription_s = self._clock() - begun
         self._metrics.stages.labels("transcription").observe(self.transcription_s)
         return words
-
-
-def _same(one: object, other: object) -> bool:
-    return one is other
 
 
 def _retrieve(task: asyncio.Task[Any]) -> None:

@@ -136,7 +136,6 @@ class Judge:
                 guess=guess,
                 endpointing_ms=to_ms(item.decided_sample - utterance.end_sample),
                 transcription_s=hearing.transcription_s,
-                foreseen=guess is not None,
             ),
         )
 
@@ -377,7 +376,7 @@ class Judge:
         return events.Timings(
             endpointing_ms=0 if spoken is None else spoken.endpointing_ms,
             transcription_ms=0.0 if spoken is None else spoken.transcription_s * 1_000,
-            foreseen=spoken is not None and spoken.foreseen,
+            foreseen=spoken is not None and spoken.guess is not None,
             **{f"{stage}_ms": seconds * 1_000 for stage, seconds in stages.items()},
         )
 

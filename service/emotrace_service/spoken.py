@@ -27,8 +27,8 @@ class Guess:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Spoken:
-    """What is known of an utterance's sound when it is judged. foreseen: it was known before the
-    end was sure."""
+    """What is known of an utterance's sound when it is judged. guess: the estimate that was made
+    before its end was sure, if it holds."""
 
     quality: SignalQuality | None
     doubts: Sequence[str]
@@ -36,7 +36,6 @@ class Spoken:
     guess: Guess | None
     endpointing_ms: int
     transcription_s: float
-    foreseen: bool
 
 
 def reliable(
