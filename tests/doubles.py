@@ -100,9 +100,7 @@ class EnergyBackend:
     async def appraise(self, utterance: Utterance, *, interim: bool = False) -> Appraisal:
         return appraise(utterance)
 
-    async def sense(
-        self, state: DialogueState, utterance: Utterance, *, interim: bool = False
-    ) -> Heard:
+    async def sense(self, state: DialogueState, utterance: Utterance) -> Heard:
         return Heard(self.predictor.sense([(state, utterance)])[0], StageTimes())
 
     async def read(self, state: DialogueState, utterance: Utterance) -> Heard:

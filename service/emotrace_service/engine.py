@@ -88,7 +88,6 @@ class LocalBackend:
                     Lane(
                         {
                             INTERIM + APPRAISE: BESIDE,
-                            **{f"{INTERIM}{SENSE} {key}": BESIDE for key in keys},
                             **{f"{INTERIM}{PREDICT} {key}": BESIDE for key in keys},
                             **{f"{PREPARE} {key}": BESIDE for key in keys},
                         },
@@ -126,12 +125,8 @@ class LocalBackend:
         appraisal: Appraisal = await self._crew.submit(APPRAISE, (utterance,), interim=interim)
         return appraisal
 
-    async def sense(
-        self, state: DialogueState, utterance: Utterance, *, interim: bool = False
-    ) -> Heard:
-        heard: Heard = await self._crew.submit(
-            f"{SENSE} {state.bundle}", (state, utterance), interim=interim
-        )
+    async def sense(self, state: DialogueState, utterance: Utterance) -> Heard:
+        heard: Heard = await self._crew.submit(f"{SENSE} {state.bundle}", (state, utterance))
         return heard
 
     async def read(self, state: DialogueState, utterance: Utterance) -> Heard:

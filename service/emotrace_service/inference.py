@@ -69,9 +69,7 @@ class InferenceBackend(Protocol):
     async def appraise(self, utterance: Utterance, *, interim: bool = False) -> Appraisal:
         """Whether it is speech at all, and what is to be said of its sound."""
 
-    async def sense(
-        self, state: DialogueState, utterance: Utterance, *, interim: bool = False
-    ) -> Heard:
+    async def sense(self, state: DialogueState, utterance: Utterance) -> Heard:
         """What is heard and seen of an utterance, before its words are known."""
 
     async def read(self, state: DialogueState, utterance: Utterance) -> Heard:

@@ -10,7 +10,8 @@ import asyncio
 from collections.abc import Callable
 
 from emotrace_models.predictor import DialogueState
-from emotrace_models.types import Utterance
+from emotrace_models.speech_gate import Appraisal
+from emotrace_models.types import Prediction, Utterance
 from emotrace_protocol.errors import WarningCode
 from emotrace_protocol.events import EmotionInterim
 from emotrace_service.errors import EngineError
@@ -18,6 +19,21 @@ from emotrace_service.inference import InferenceBackend
 from emotrace_service.metrics import Metrics
 from emotrace_service.notices import Notices
 from emotrace_service.reporting import Reporter, place_fields
+
+
+async def tell_interim(
+    notices: Notices,
+    reporter: Reporter,
+    prediction: Prediction,
+    appraisal: Appraisal,
+    utterance: Utterance,
+) -> None:
+    """utterance: as it was estimated, with its words if it had some."""
+    await notices.emit(
+        EmotionInterim,
+        **place_fields(utterance),
+        **reporter.estimate_fields(prediction, utterance, appraisal.quality, appraisal.doubts),
+    )
 
 
 class Interims:
@@ -73,15 +89,12 @@ class Interims:
         except EngineError:
             await self._skip()
             return
-        await self._notices.emit(
-            EmotionInterim,
-            **place_fields(utterance),
-            **self._reporter.estimate_fields(
-                predicted.outcome.prediction,
-                appraisal.utterance,
-                appraisal.quality,
-                appraisal.doubts,
-            ),
+        await tell_interim(
+            self._notices,
+            self._reporter,
+            predicted.outcome.prediction,
+            appraisal,
+            appraisal.utterance,
         )
         self._metrics.interims.labels("sent").inc()
 

@@ -23,6 +23,7 @@ from emotrace_protocol.errors import DoubtCode, ErrorCode, WarningCode
 from emotrace_service.errors import EngineClosed, EngineError, UtteranceIncomplete, place
 from emotrace_service.hearing import Hearing
 from emotrace_service.inference import Heard, InferenceBackend, Predicted, StageTimes
+from emotrace_service.interims import tell_interim
 from emotrace_service.logs import Logger
 from emotrace_service.metrics import Metrics
 from emotrace_service.notices import Notices, sentence
@@ -352,12 +353,8 @@ class Judge:
         self, predicted: Predicted, appraisal: Appraisal, utterance: Utterance
     ) -> None:
         """An estimate that is not the last word, because the end or the words are not sure."""
-        await self._notices.emit(
-            events.EmotionInterim,
-            **place_fields(utterance),
-            **self._reporter.estimate_fields(
-                predicted.outcome.prediction, utterance, appraisal.quality, appraisal.doubts
-            ),
+        await tell_interim(
+            self._notices, self._reporter, predicted.outcome.prediction, appraisal, utterance
         )
         self._metrics.interims.labels("early").inc()
 

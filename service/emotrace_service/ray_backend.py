@@ -106,11 +106,9 @@ class RayBackend:
         appraisal: Appraisal = await self._ask(self._appraise, (utterance,), interim=interim)
         return appraisal
 
-    async def sense(
-        self, state: DialogueState, utterance: Utterance, *, interim: bool = False
-    ) -> Heard:
+    async def sense(self, state: DialogueState, utterance: Utterance) -> Heard:
         begun = time.monotonic()
-        heard: Heard = await self._ask(self._sense, (state, utterance), interim=interim)
+        heard: Heard = await self._ask(self._sense, (state, utterance))
         return replace(heard, times=_waited(heard.times, begun))
 
     async def read(self, state: DialogueState, utterance: Utterance) -> Heard:
