@@ -20,7 +20,7 @@ class ErrorKind:
 
     close: websocket close code, or None where the session goes on.
     retryable: the same request may succeed later.
-    resume: the session can be taken up again on a new connection (none can in version 1 yet).
+    resume: a session that has a resume token can be taken up again on a new connection.
     cure: what to do about it, in one sentence.
     """
 
@@ -65,6 +65,9 @@ class ErrorCode(StrEnum):
     SLOW_CONSUMER = "slow_consumer"
     IDLE_NO_AUDIO = "idle_no_audio"
     IDLE_NO_SPEECH = "idle_no_speech"
+    SESSION_UNKNOWN = "session_unknown"
+    RESUME_EXPIRED = "resume_expired"
+    TAKEN_OVER = "taken_over"
     CAPACITY = "capacity"
     INFERENCE_FAILED = "inference_failed"
     GOING_AWAY = "going_away"
@@ -75,8 +78,10 @@ class ErrorCode(StrEnum):
         return ERROR_KINDS[self]
 
 
-def _kind(close: int | None, cure: str, *, retryable: bool = False) -> ErrorKind:
-    return ErrorKind(close=close, retryable=retryable, resume=False, cure=cure)
+def _kind(
+    close: int | None, cure: str, *, retryable: bool = False, resume: bool = False
+) -> ErrorKind:
+    return ErrorKind(close=close, retryable=retryable, resume=resume, cure=cure)
 
 
 ERROR_KINDS: dict[ErrorCode, ErrorKind] = {
@@ -127,9 +132,13 @@ ERROR_KINDS: dict[ErrorCode, ErrorKind] = {
     ErrorCode.SPEAKER_UNKNOWN: _kind(None, "Name one of the session's speakers."),
     ErrorCode.ACK_INVALID: _kind(None, "Acknowledge only events that were sent."),
     ErrorCode.RATE_LIMITED: _kind(4429, "Send audio at the pace of time.", retryable=True),
-    ErrorCode.SLOW_CONSUMER: _kind(4480, "Read events as they come.", retryable=True),
+    ErrorCode.SLOW_CONSUMER: _kind(4480, "Read events as they come.", retryable=True, resume=True),
     ErrorCode.IDLE_NO_AUDIO: _kind(4408, "Send audio, or end the session.", retryable=True),
     ErrorCode.IDLE_NO_SPEECH: _kind(4408, "Start a session when somebody speaks.", retryable=True),
+    # The same for a wrong token: whoever guesses names learns nothing.
+    ErrorCode.SESSION_UNKNOWN: _kind(4404, "Start a new session."),
+    ErrorCode.RESUME_EXPIRED: _kind(4410, "Start a new session; what was lost is in the message."),
+    ErrorCode.TAKEN_OVER: _kind(4409, "Another connection goes on with this session."),
     ErrorCode.CAPACITY: _kind(1013, "Try again after `retry_after_ms`.", retryable=True),
     ErrorCode.INFERENCE_FAILED: _kind(None, "That utterance has no estimate; the session goes on."),
     ErrorCode.GOING_AWAY: _kind(1012, "The server stops; connect again.", retryable=True),

@@ -76,6 +76,14 @@ class DecoderInfo(Part):
     commit: bool
 
 
+class ResumeInfo(Part):
+    """How a session is taken up again after its connection broke."""
+
+    token: str
+    window_ms: int = Field(description="for so long after the break")
+    buffer_ms: int = Field(description="keep so much audio that is not acknowledged")
+
+
 class SessionStarted(Event):
     """The answer to session.start: what is loaded, and what this session runs with."""
 
@@ -93,6 +101,27 @@ class SessionStarted(Event):
     decoder: DecoderInfo
     limits: Limits
     notice: str = NOTICE
+    resume: ResumeInfo | None = Field(
+        default=None, description="null: not asked for, or not offered"
+    )
+
+
+class SessionResumed(Event):
+    """The answer to session.resume, after the events that were missed. Say again what was said from
+    message number `messages` on, and go on."""
+
+    type: Literal["session.resumed"] = "session.resumed"
+    messages: int = Field(ge=0)
+    token: str = Field(
+        description="for the next time; the former is void once anything more was said"
+    )
+
+
+class InputAck(Event):
+    """Messages before number `messages` are safe, and need not be said again (docs/protocol.md)."""
+
+    type: Literal["input.ack"] = "input.ack"
+    messages: int = Field(ge=0)
 
 
 class UtteranceEvent(Event):
@@ -325,6 +354,8 @@ class SessionEnded(Event):
 
 ServerEvent = Annotated[
     SessionStarted
+    | SessionResumed
+    | InputAck
     | SpeechStarted
     | SpeechEnded
     | SpeechRejected
@@ -343,6 +374,8 @@ ServerEvent = Annotated[
 
 EVENTS: dict[str, type[Event]] = {
     "session.started": SessionStarted,
+    "session.resumed": SessionResumed,
+    "input.ack": InputAck,
     "speech.started": SpeechStarted,
     "speech.ended": SpeechEnded,
     "speech.rejected": SpeechRejected,

@@ -145,6 +145,9 @@ class SessionStart(Message):
     purpose: str | None = Field(
         default=None, max_length=64, description="what the estimates are for"
     )
+    resume: bool = Field(
+        default=False, description="keep the session where the connection breaks; sends input.ack"
+    )
 
     @field_validator("labels", mode="before")
     @classmethod
@@ -170,6 +173,15 @@ class SessionStart(Message):
         if len(set(speakers)) != len(speakers):
             raise ValueError("two channels have the same speaker name")
         return speakers
+
+
+class SessionResume(Message):
+    """The first message of a further connection: a session goes on where its connection broke."""
+
+    type: Literal["session.resume"] = "session.resume"
+    session: str = Field(max_length=64)
+    token: str = Field(max_length=128, description="the newest that the server gave")
+    sequence: int = Field(ge=0, description="how many events have arrived: the number of the next")
 
 
 class UtteranceText(Message):
@@ -224,11 +236,13 @@ class SessionEnd(Message):
 
 
 ClientMessage = Annotated[
-    SessionStart | UtteranceText | Image | Marker | Ack | SessionEnd, Field(discriminator="type")
+    SessionStart | SessionResume | UtteranceText | Image | Marker | Ack | SessionEnd,
+    Field(discriminator="type"),
 ]
 
 MESSAGES: dict[str, type[Message]] = {
     "session.start": SessionStart,
+    "session.resume": SessionResume,
     "utterance.text": UtteranceText,
     "image": Image,
     "marker": Marker,

@@ -6,6 +6,8 @@ python-websockets' sans-IO core).
     client                                server
     session.start  ─────────────────────► receive
                    ◄───────────────────── session.started    (before it, only `error`)
+    or session.resume ──────────────────► receive, resume
+                   ◄───────────────────── missed events, session.resumed
     audio, text, image, marker, ack ────► receive, receive_audio
                    ◄───────────────────── events, numbered without gaps
     session.end    ─────────────────────► receive            (after it, only ack and texts of
@@ -16,13 +18,30 @@ python-websockets' sans-IO core).
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Mapping
 from enum import Enum, auto
 from typing import Any, TypeVar
 
 from emotrace_protocol.errors import ConversationError, ErrorCode, ProtocolError
-from emotrace_protocol.events import Event, Failed, SessionEnded, SessionStarted, UnknownEvent
-from emotrace_protocol.messages import Ack, Message, SessionEnd, SessionStart, UtteranceText
+from emotrace_protocol.events import (
+    Event,
+    Failed,
+    InputAck,
+    SessionEnded,
+    SessionResumed,
+    SessionStarted,
+    UnknownEvent,
+)
+from emotrace_protocol.messages import (
+    Ack,
+    Message,
+    SessionEnd,
+    SessionResume,
+    SessionStart,
+    UtteranceText,
+)
 
+OPENINGS = ("session.start", "session.resume")
 MAX_INVALID = 5
 INVALID_WINDOW_S = 60.0
 
@@ -33,7 +52,7 @@ class State(Enum):
     """Where a conversation stands."""
 
     CONNECTED = auto()  # nothing said yet
-    STARTING = auto()  # session.start is said, session.started is not
+    STARTING = auto()  # session.start or session.resume is said, its answer is not
     OPEN = auto()
     ENDING = auto()  # session.end is said
     ENDED = auto()  # session.ended is said
@@ -56,9 +75,9 @@ class ServerConversation:
 
     def receive(self, message: Message) -> None:
         """Takes note of a client's message. Raises ProtocolError if it may not come now."""
-        if isinstance(message, SessionStart):
+        if isinstance(message, SessionStart | SessionResume):
             if self.state is not State.CONNECTED:
-                raise _already_started()
+                raise _already_started(message.type)
             self.state = State.STARTING
             return
         if self.state is State.CONNECTED:
@@ -71,6 +90,18 @@ class ServerConversation:
                 raise _already_ended(message.type)
         elif isinstance(message, SessionEnd):
             self.state = State.ENDING
+
+    def resume(self, sent: int, counts: Mapping[str, int], acknowledged: int) -> None:
+        """The session goes on where an earlier connection broke. Raises ConversationError where no
+        session.resume waits for an answer.
+
+        sent, counts: events numbered before. acknowledged: the last that the client received.
+        """
+        if self.state is not State.STARTING or self.sent:
+            raise ConversationError("no session.resume waits for an answer")
+        self.sent = sent
+        self.counts = Counter(counts)
+        self.acknowledged = acknowledged
 
     def receive_audio(self) -> None:
         """Takes note of a binary message. Raises ProtocolError if it may not come now."""
@@ -94,10 +125,10 @@ class ServerConversation:
     def weigh(self, error: ProtocolError, now_s: float) -> ProtocolError:
         """The error that a refused message is answered with.
 
-        A second session.start does no harm however wrong its content: it gets `already_started`.
+        A second opening does no harm however wrong its content: it gets `already_started`.
         """
-        if error.message_type == "session.start" and self.state is not State.CONNECTED:
-            return _already_started()
+        if error.message_type in OPENINGS and self.state is not State.CONNECTED:
+            return _already_started(error.message_type)
         if error.code is ErrorCode.MESSAGE_INVALID:
             try:
                 self.invalid(now_s)
@@ -121,7 +152,7 @@ class ServerConversation:
         event = event_type(sequence=self.sent, **fields)
         self.sent += 1
         self.counts[event.type] += 1
-        if isinstance(event, SessionStarted) and self.state is State.STARTING:
+        if isinstance(event, SessionStarted | SessionResumed) and self.state is State.STARTING:
             self.state = State.OPEN
         elif isinstance(event, SessionEnded):
             self.state = State.ENDED
@@ -149,6 +180,9 @@ class ServerConversation:
         if event_type is SessionStarted:
             if started or self.state is State.CONNECTED:
                 raise ConversationError(f"{name} where no session.start waits for an answer")
+        elif event_type is SessionResumed:
+            if not started or self.state is not State.STARTING:
+                raise ConversationError(f"{name} where no session.resume waits for an answer")
         elif event_type is not Failed and not started:
             raise ConversationError(f"{name} before session.started: only an error may precede it")
 
@@ -156,13 +190,17 @@ class ServerConversation:
 class ClientConversation:
     """The client's side of one session: what it may send, and whether the server keeps the order.
 
-    received: events so far. counts: the same by type. `state` is ENDED once session.ended came.
+    It outlives a connection: see `resume`. received: events so far. counts: the same by type.
+    messages: numbered messages so far, all but session.start, session.resume and acks. resuming:
+    session.resumed is waited for. `state` is ENDED once session.ended came.
     """
 
     def __init__(self) -> None:
         self.state = State.CONNECTED
         self.received = 0
         self.counts: Counter[str] = Counter()
+        self.messages = 0
+        self.resuming = False
         self._fatal = False
 
     def start(self) -> None:
@@ -171,25 +209,47 @@ class ClientConversation:
             raise ConversationError("a session starts once: open another connection")
         self.state = State.STARTING
 
+    def resume(self) -> None:
+        """session.resume is being sent, on a further connection. Raises ConversationError where
+        there is nothing to resume."""
+        if self.state not in (State.OPEN, State.ENDING):
+            raise ConversationError("only a session that started, and did not end, is resumed")
+        self.resuming = True
+        self._fatal = False
+
+    def refuses(self, event: Event) -> bool:
+        """Whether an event refuses session.resume, or says that another connection goes on with the
+        session. It is of the connection, and has no number in the session."""
+        return (
+            isinstance(event, Failed)
+            and event.fatal
+            and event.sequence != self.received
+            and (self.resuming or event.code is ErrorCode.TAKEN_OVER)
+        )
+
     def send(self, message: Message) -> None:
-        """Any message is being sent. Raises ConversationError if the server would refuse it."""
+        """Any message is said: now, or once the session is resumed. Raises ConversationError if the
+        server would refuse it."""
         if isinstance(message, SessionStart):
             self.start()
+            return
+        if isinstance(message, SessionResume):
+            self.resume()
             return
         if isinstance(message, Ack) and self.state is not State.CONNECTED:
             if message.sequence >= self.received:
                 raise ConversationError(f"ack of event {message.sequence}, which has not come")
             return
-        if isinstance(message, UtteranceText) and message.utterance is not None:
-            self._check_may_send(message.type, after_end=True)
-            return
-        self._check_may_send(message.type)
+        answers = isinstance(message, UtteranceText) and message.utterance is not None
+        self._check_may_send(message.type, after_end=answers)
+        self.messages += 1
         if isinstance(message, SessionEnd):
             self.state = State.ENDING
 
     def send_audio(self) -> None:
-        """Audio is being sent. Raises ConversationError if the server would refuse it."""
+        """A binary message is said. Raises ConversationError if the server would refuse it."""
         self._check_may_send("audio")
+        self.messages += 1
 
     def receive(self, event: Event) -> None:
         """Takes note of an event. Raises ConversationError if the server broke the order."""
@@ -208,8 +268,10 @@ class ClientConversation:
         elif isinstance(event, SessionEnded):
             self._check_totals(event)
             self.state = State.ENDED
+        elif isinstance(event, SessionResumed):
+            self.resuming = False
         elif isinstance(event, Failed):
-            self._fatal = event.fatal
+            self._fatal = event.fatal and not self.resuming  # it ended an earlier connection
 
     def _check_may_send(self, what: str, *, after_end: bool = False) -> None:
         if self.state is State.CONNECTED:
@@ -226,6 +288,12 @@ class ClientConversation:
             raise ConversationError(f"{event.type} came before session.started")
         if self._fatal and not isinstance(event, (SessionEnded, UnknownEvent)):
             raise ConversationError(f"{event.type} came after a fatal error")
+        if isinstance(event, SessionResumed) and not self.resuming:
+            raise ConversationError("session.resumed came without a session.resume")
+        if isinstance(event, (InputAck, SessionResumed)) and event.messages > self.messages:
+            raise ConversationError(
+                f"{event.type} tells of {event.messages} messages, and {self.messages} were sent"
+            )
 
     def _check_totals(self, ended: SessionEnded) -> None:
         totals = ended.totals
@@ -245,9 +313,9 @@ def _not_started(what: str) -> ProtocolError:
     )
 
 
-def _already_started() -> ProtocolError:
+def _already_started(what: str) -> ProtocolError:
     return ProtocolError(
-        ErrorCode.ALREADY_STARTED, "session.start came a second time; it was ignored."
+        ErrorCode.ALREADY_STARTED, f"{what} came where a session had begun; it was ignored."
     )
 
 

@@ -52,12 +52,17 @@ class Admission:
     open: int = 0
     closed: bool = False
 
-    def admit(self, live: int, cost: Cost) -> Admission | None:
+    def admit(self, live: int, cost: Cost, *, again: bool = False) -> Admission | None:
         """With one session more, or None where there is no room.
 
-        live: sessions that are heard now, or will be at once.
+        live: sessions that are heard now, or will be at once. again: it was let in before, so that
+        only the number of connections counts.
         """
-        if self.closed or self.open >= self.limit:
+        if self.open >= self.limit:
+            return None
+        if again:
+            return replace(self, open=self.open + 1)
+        if self.closed:
             return None
         # One session fits on any machine: nobody is served if nobody comes in.
         if live and (live + 1) * cost.share > self.budget:

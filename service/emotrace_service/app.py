@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from emotrace_protocol.errors import ProtocolError
 from emotrace_service.loading import load_backend, load_bundles
 from emotrace_service.logs import logger
+from emotrace_service.memory_store import MemoryStore
 from emotrace_service.metrics import Metrics
 from emotrace_service.pages import add_pages, browser_folder
 from emotrace_service.routes import (
@@ -40,7 +41,9 @@ def create_app(
     metrics = Metrics()
     bundles = load_bundles(settings)
     backend = load_backend(settings, bundles, metrics)
-    serving = Serving(settings, bundles, backend, metrics, logger())
+    window_ms = settings.resume_window_ms
+    store = MemoryStore(window_ms, settings.max_sessions) if window_ms else None
+    serving = Serving(settings, bundles, backend, metrics, logger(), store)
 
     async def begin() -> None:
         await warm(serving)

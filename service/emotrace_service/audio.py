@@ -1,7 +1,7 @@
 """Framer: bytes of a stream, cut anywhere -> frames of 512 samples at 16 kHz. Pure.
 
 The frames never depend on how the bytes were cut into messages: samples and interleaved frames that
-a cut splits are carried over, and the resampler is always fed blocks of the same 10 ms.
+a cut splits are carried over, and the resampler hears no cuts either.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 import numpy as np
-import soxr
 
 from emotrace_models.types import SAMPLE_RATE, FloatArray
 from emotrace_protocol.errors import ErrorCode
 from emotrace_protocol.messages import AudioFormat
 from emotrace_service.pcm import SAMPLE_BYTES, decode_samples
+from emotrace_service.resampling import Resampler, ResamplerState
 from emotrace_service.sniffing import sniff
 
 FRAME_SAMPLES = 512  # 32 ms, what the voice detector takes
@@ -53,6 +53,25 @@ class Block:
     length: int = FRAME_SAMPLES
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class FramerState:
+    """What a framer keeps between messages: a new one goes on from it.
+
+    head: the stream's first bytes, while it is not decided what they are. carry: less than one
+    sample of every channel. skip: bytes of a refused message's last step, still to come.
+    pending: [sample, channel] at 16 kHz, less than one frame.
+    """
+
+    head: bytes | None
+    carry: bytes
+    skip: int
+    pending: FloatArray
+    samples_in: int
+    blocks_out: int
+    finished: bool
+    resampler: ResamplerState | None
+
+
 class Tail(NamedTuple):
     """The end of a stream: its last blocks, and the bytes too few for one sample a channel."""
 
@@ -61,31 +80,44 @@ class Tail(NamedTuple):
 
 
 class Framer:
-    """Turns messages of bytes into blocks. One a session.
+    """Turns messages of bytes into blocks. One a session. state: to go on from.
 
     Memory: what is kept between messages is less than one frame, one resampler block and the
     resampler's own delay (at most 0.12 s).
     """
 
-    def __init__(self, audio: AudioFormat) -> None:
+    def __init__(self, audio: AudioFormat, state: FramerState | None = None) -> None:
         self._audio = audio
         self._step_bytes = SAMPLE_BYTES[audio.encoding] * audio.channels
-        self._head: bytes | None = b""  # None: what the stream is has been decided
-        self._carry = b""  # less than one sample of every channel
-        self._skip = 0  # bytes of a refused message's last step, still to come
+        if state is None:
+            pending = np.empty((0, audio.channels), np.float32)
+            state = FramerState(b"", b"", 0, pending, 0, 0, False, None)
+        self._head = state.head
+        self._carry = state.carry
+        self._skip = state.skip
+        self._pending = state.pending
+        self._samples_in = state.samples_in
+        self._blocks_out = state.blocks_out
+        self._finished = state.finished
         self._resampler = (
             None
             if audio.sample_rate == SAMPLE_RATE
-            else soxr.ResampleStream(
-                audio.sample_rate, SAMPLE_RATE, audio.channels, dtype="float32", quality="HQ"
-            )
+            else Resampler(audio.sample_rate, audio.channels, state.resampler)
         )
-        self._block_samples = audio.sample_rate // 100
-        self._waiting = np.empty((0, audio.channels), np.float32)  # before the resampler
-        self._pending = np.empty((0, audio.channels), np.float32)  # less than one frame
-        self._samples_in = 0
-        self._blocks_out = 0
-        self._finished = False
+
+    @property
+    def state(self) -> FramerState:
+        """A value that a new framer can go on from."""
+        return FramerState(
+            self._head,
+            self._carry,
+            self._skip,
+            self._pending,
+            self._samples_in,
+            self._blocks_out,
+            self._finished,
+            None if self._resampler is None else self._resampler.state,
+        )
 
     @property
     def samples_in(self) -> int:
@@ -157,24 +189,8 @@ class Framer:
         return steps
 
     def _resample(self, steps: FloatArray, *, last: bool) -> FloatArray:
-        """[step, channel] at 16 kHz. Fed in blocks of one size, so that no cut shows."""
-        if self._resampler is None:
-            return steps
-        waiting = np.concatenate([self._waiting, steps])
-        whole = len(waiting) - len(waiting) % self._block_samples
-        parts = [
-            self._resampler.resample_chunk(waiting[at : at + self._block_samples])
-            for at in range(0, whole, self._block_samples)
-        ]
-        self._waiting = waiting[whole:].copy()
-        if last:
-            parts.append(self._resampler.resample_chunk(self._waiting, last=True))
-            self._waiting = self._waiting[:0]
-        if not parts:
-            return self._pending[:0]
-        # A filter's overshoot at full scale would leave [-1, 1].
-        resampled: FloatArray = np.clip(np.concatenate(parts), -1.0, 1.0)
-        return resampled
+        """[step, channel] at 16 kHz."""
+        return steps if self._resampler is None else self._resampler.push(steps, last=last)
 
     def _frame(self, steps: FloatArray, *, last: bool = False) -> list[Block]:
         pending = np.concatenate([self._pending, self._resample(steps, last=last)])

@@ -7,6 +7,8 @@ whose own offset is taken out, exactly, when they are over (emotrace_models.spee
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from emotrace_models.speech_gate import OFFSET
@@ -18,14 +20,29 @@ SHARE = FRAME_SAMPLES / SAMPLE_RATE / MEMORY_S
 SETTLING_FRAMES = 8  # before them a loud first syllable could be taken for an offset
 
 
-class Centring:
-    """Of the channels of one session."""
+@dataclass(frozen=True, slots=True)
+class CentringState:
+    """offsets: a running mean a channel. weight: of how much sound. frames: heard so far."""
 
-    def __init__(self, channels: int) -> None:
+    offsets: tuple[float, ...]
+    weight: float = 0.0
+    frames: int = 0
+
+
+class Centring:
+    """Of the channels of one session. state: to go on from."""
+
+    def __init__(self, channels: int, state: CentringState | None = None) -> None:
+        state = state or CentringState((0.0,) * channels)
         # Plain numbers: for two of them an array costs ten times as much.
-        self._offsets = [0.0] * channels
-        self._weight = 0.0
-        self._frames = 0
+        self._offsets = list(state.offsets)
+        self._weight = state.weight
+        self._frames = state.frames
+
+    @property
+    def state(self) -> CentringState:
+        """A value that a new one can go on from."""
+        return CentringState(tuple(self._offsets), self._weight, self._frames)
 
     def push(self, samples: FloatArray) -> FloatArray:
         """The next frame of every channel, [channel, 512], without the offset so far."""

@@ -13,7 +13,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from emotrace_models.predictor import DialogueState, Sensed
 from emotrace_models.speech_gate import Appraisal
@@ -36,8 +36,19 @@ from emotrace_service.texts import ClientTexts
 KEPT_TURNS = 256  # more than any decoder's horizon
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class JudgeState:
+    """dialogue: what has been understood so far. turns: the places of those that may be revised, by
+    the decoder's number. pending: what was announced as over, and has no estimate yet."""
+
+    dialogue: DialogueState
+    turns: tuple[tuple[int, Utterance], ...]
+    pending: UtteranceReady | None
+    failed: int
+
+
 class Judge:
-    """Of one session. `dialogue` is what has been understood of it so far."""
+    """Of one session. `dialogue` is what has been understood of it so far. state: to go on from."""
 
     def __init__(
         self,
@@ -50,7 +61,10 @@ class Judge:
         metrics: Metrics,
         log: Logger,
         clock: Callable[[], float],
+        state: JudgeState | None = None,
     ) -> None:
+        if state is None:
+            state = JudgeState(backend.start(plan.bundle.key), (), None, 0)
         self._plan = plan
         self._backend = backend
         self._reporter = reporter
@@ -59,11 +73,18 @@ class Judge:
         self._metrics = metrics
         self._log = log
         self._clock = clock
-        self._turns: OrderedDict[int, Utterance] = OrderedDict()
+        self._turns = OrderedDict(state.turns)
         self._ahead: dict[int, tuple[Hearing, asyncio.Task[Guess | None]]] = {}
         self._preparing: asyncio.Task[None] | None = None
-        self.dialogue: DialogueState = backend.start(plan.bundle.key)
-        self.failed = 0
+        self.dialogue = state.dialogue
+        self.pending = state.pending
+        self.failed = state.failed
+
+    @property
+    def state(self) -> JudgeState:
+        """A value that a new one can go on from."""
+        turns = tuple(self._turns.items())
+        return JudgeState(self.dialogue, turns, self.pending, self.failed)
 
     def prepare(self, speaker: str) -> None:
         """Somebody begins to speak: what their turn will need of earlier ones can be computed."""
@@ -97,8 +118,14 @@ class Judge:
         if self._preparing is not None:
             self._preparing.cancel()
 
-    async def judge_speech(self, item: UtteranceReady, arrival: float) -> None:
-        """arrival: when the audio came that ended the utterance."""
+    async def judge_pending(self, arrival: float) -> None:
+        """Judge the utterance that is `pending`, if any, after which none is.
+
+        arrival: when the audio came that ended it.
+        """
+        item = self.pending
+        if item is None:
+            return
         utterance = item.utterance
         hearing, guessing = self._ahead.pop(utterance.index, (None, None))
         if hearing is not None and guessing is not None and not hearing.same_as(utterance):
@@ -117,8 +144,10 @@ class Judge:
         except EngineClosed:
             raise
         except EngineError as error:
-            self._texts.close(utterance.index)
-            await self._fail(utterance, error)
+            async with self._notices.step():
+                self._texts.close(utterance.index)
+                await self._fail(utterance, error)
+                self.pending = None
             return
         finally:
             hearing.give_up()
@@ -214,9 +243,11 @@ class Judge:
         self._texts.close(heard.utterance.index)
         self._metrics.utterances.labels("rejected").inc()
         self._metrics.rejections.labels(heard.rejection).inc()
-        await self._notices.emit(
-            events.SpeechRejected, **place_fields(heard.utterance), reason=heard.rejection
-        )
+        async with self._notices.step():
+            self.pending = None
+            await self._notices.emit(
+                events.SpeechRejected, **place_fields(heard.utterance), reason=heard.rejection
+            )
 
     async def judge(
         self, utterance: Utterance, arrival: float, spoken: Spoken | None = None
@@ -225,6 +256,11 @@ class Judge:
 
         spoken: what is known of its sound; None for a turn without.
         """
+        async with self._notices.step():
+            await self._judge(utterance, arrival, spoken)
+            self.pending = None
+
+    async def _judge(self, utterance: Utterance, arrival: float, spoken: Spoken | None) -> None:
         where = place_fields(utterance)
         words = utterance.transcript
         if words is not None:

@@ -10,11 +10,19 @@ from emotrace_models.types import Transcript
 from emotrace_protocol.codec import MAX_MESSAGE_BYTES, decode_message
 from emotrace_protocol.errors import ErrorCode, ProtocolError, WarningCode
 from emotrace_protocol.events import Failed
-from emotrace_protocol.messages import Image, Marker, SessionEnd, UtteranceText
+from emotrace_protocol.messages import (
+    Ack,
+    Image,
+    Marker,
+    Message,
+    SessionEnd,
+    UtteranceText,
+)
 from emotrace_protocol.order import ServerConversation
 from emotrace_service.notices import Notices, warn_wordless
 from emotrace_service.opening import Plan
 from emotrace_service.queues import Audio, Finish, Inlet, Said
+from emotrace_service.receipts import Receipts
 from emotrace_service.settings import Settings
 from emotrace_service.texts import ClientTexts, Offered
 
@@ -42,7 +50,8 @@ class Listener:
     """Puts what comes into the inlet, in order. Words for an utterance go past it, to `texts`:
     the utterance at the head of the queue may be waiting for them.
 
-    messages, audio_bytes: taken in so far. heard: when audio came last, or the session began.
+    confirm: called for every message. acks: taken in so far. heard: when audio came last, or the
+    session began.
     """
 
     def __init__(
@@ -53,8 +62,10 @@ class Listener:
         inlet: Inlet,
         texts: ClientTexts,
         notices: Notices,
+        receipts: Receipts,
         settings: Settings,
         clock: Callable[[], float],
+        confirm: Callable[[], None],
     ) -> None:
         self._socket = socket
         self._plan = plan
@@ -62,13 +73,14 @@ class Listener:
         self._inlet = inlet
         self._texts = texts
         self._notices = notices
+        self._receipts = receipts
         self._settings = settings
         self._clock = clock
+        self._confirm = confirm
         self._active = self.heard = clock()
         self._idle_timer: asyncio.TimerHandle | None = None
         self._pressed = False  # the client knows that it is ahead
-        self.messages = 0
-        self.audio_bytes = 0
+        self.acks = 0
 
     async def run(self) -> None:
         """Ends by being cancelled, or with SocketClosed."""
@@ -76,18 +88,14 @@ class Listener:
         try:
             while True:
                 data = await self._socket.receive()
-                self.messages += 1
+                self._confirm()
                 finish = self._inlet.finish
                 if finish is not None and finish.error is not None:
                     continue
-                try:
-                    await self._take(data)
-                except ProtocolError as error:
-                    weighed = self._conversation.weigh(error, self._clock())
-                    if weighed.code.kind.fatal:
-                        self._finish(weighed)
-                    else:
-                        await self._notices.emit(Failed, **weighed.fields())
+                if isinstance(data, bytes):
+                    await self._hear(data)
+                else:
+                    await self._read(data)
         finally:
             if self._idle_timer is not None:
                 self._idle_timer.cancel()
@@ -108,34 +116,69 @@ class Listener:
     def _finish(self, error: ProtocolError) -> None:
         self._inlet.put(Finish(self._clock(), error))
 
-    async def _take(self, data: str | bytes) -> None:
-        """One message. Raises ProtocolError."""
+    async def _hear(self, data: bytes) -> None:
         arrival = self._clock()
-        if isinstance(data, bytes):
+        number = self._receipts.take()
+        if number is None:
+            return
+        try:
             self._conversation.receive_audio()
             if len(data) > MAX_MESSAGE_BYTES:
                 raise ProtocolError(
                     ErrorCode.MESSAGE_TOO_LARGE, f"The message is over {MAX_MESSAGE_BYTES} bytes."
                 )
             if data:
-                self._inlet.put(Audio((data,), arrival))
-                self.audio_bytes += len(data)
+                self._inlet.put(Audio((data,), arrival, (number,)))
                 self._active = self.heard = arrival
                 await self._press()
+            else:
+                self._receipts.done(number)
+        except ProtocolError as error:
+            await self._refuse(error, number)
+
+    async def _read(self, text: str) -> None:
+        arrival = self._clock()
+        try:
+            message, unknown = decode_message(text)
+        except ProtocolError as error:
+            await self._refuse(error, self._receipts.take())
             return
-        message, unknown = decode_message(data)
-        self._conversation.receive(message)
-        await warn_unknown(self._notices, unknown)
+        number = None
+        if isinstance(message, Ack):
+            self.acks += 1
+        elif (number := self._receipts.take()) is None:
+            return
+        try:
+            self._conversation.receive(message)
+            await warn_unknown(self._notices, unknown)
+            if number is not None:
+                await self._obey(message, number, arrival)
+        except ProtocolError as error:
+            await self._refuse(error, number)
+
+    async def _refuse(self, error: ProtocolError, number: int | None) -> None:
+        weighed = self._conversation.weigh(error, self._clock())
+        if weighed.code.kind.fatal:
+            self._finish(weighed)
+            return
+        async with self._notices.step():
+            if number is not None:
+                self._receipts.done(number)
+            await self._notices.emit(Failed, **weighed.fields())
+
+    async def _obey(self, message: Message, number: int, arrival: float) -> None:
+        """Raises ProtocolError."""
         if isinstance(message, SessionEnd):
             self._inlet.put(Finish(arrival))
-            return
-        if isinstance(message, UtteranceText):
+        elif isinstance(message, UtteranceText) and message.utterance is not None:
             self._active = arrival
-            if message.utterance is not None:
+            async with self._notices.step():
+                self._receipts.done(number)
                 await self._offer(message, message.utterance)
-                return
-        if isinstance(message, UtteranceText | Image | Marker):
-            self._inlet.put(Said(message, arrival))
+        elif isinstance(message, UtteranceText | Image | Marker):
+            if isinstance(message, UtteranceText):
+                self._active = arrival
+            self._inlet.put(Said(message, arrival, number))
 
     async def _offer(self, message: UtteranceText, index: int) -> None:
         if not self._plan.words:

@@ -21,7 +21,8 @@ STAGES = (
     "queue", "detection", "appraisal", "transcription", "encoding", "fusion", "decoding", "lag",
 )  # fmt: skip
 WORK = ("detect", "appraise", "sense", "read", "predict", "prepare", "transcribe")
-ENDS = ("client", "idle", "error", "going_away", "vanished")
+# of connections: a session whose connection is lost may go on by another
+ENDS = ("client", "idle", "error", "going_away", "vanished", "lost", "taken_over")
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _LAGS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0, 5.0)
 _SIZES = (1, 2, 4, 8, 16, 32)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable
+from contextlib import AbstractAsyncContextManager, nullcontext
+from typing import Any, Protocol, TypeAlias
 
 from emotrace_protocol.errors import ErrorCode, ProtocolError, WarningCode
 from emotrace_protocol.events import Event, Failed, Warned
@@ -13,12 +15,29 @@ class Emit(Protocol):
         """Number an event and send it on its way."""
 
 
-class Notices:
-    """Of one session."""
+Once: TypeAlias = tuple[WarningCode, str | None]
 
-    def __init__(self, emit: Emit) -> None:
+
+class Notices:
+    """Of one session. What is emitted within a `step` is told when it is over, together with what
+    the step changed: a session that is taken up again has seen both, or neither.
+
+    warned: what was said once already.
+    """
+
+    def __init__(
+        self,
+        emit: Emit,
+        step: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
+        warned: Iterable[Once] = (),
+    ) -> None:
         self.emit = emit
-        self._warned: set[tuple[WarningCode, str | None]] = set()
+        self.step = step
+        self._warned = set(warned)
+
+    @property
+    def warned(self) -> frozenset[Once]:
+        return frozenset(self._warned)
 
     async def warn(self, code: WarningCode, message: str, param: str | None = None) -> None:
         await self.emit(Warned, code=code, message=message, param=param)

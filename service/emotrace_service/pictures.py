@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections import deque
+from collections.abc import Mapping
 
 from emotrace_models.types import SAMPLE_RATE, Frame, Utterance
 
@@ -35,11 +36,16 @@ def decoded_jpeg(text: str) -> bytes:
 
 
 class Pictures:
-    """Of one session."""
+    """Of one session. kept: to go on from, by speaker."""
 
-    def __init__(self) -> None:
-        self._frames: dict[str, deque[Frame]] = {}
-        self._bytes = 0
+    def __init__(self, kept: Mapping[str, tuple[Frame, ...]] | None = None) -> None:
+        self._frames = {speaker: deque(frames) for speaker, frames in (kept or {}).items()}
+        self._bytes = sum(len(one.image) for frames in self._frames.values() for one in frames)
+
+    @property
+    def kept(self) -> Mapping[str, tuple[Frame, ...]]:
+        """A value that a new one can go on from."""
+        return {speaker: tuple(frames) for speaker, frames in self._frames.items()}
 
     def push(self, speaker: str, frame: Frame) -> None:
         frames = self._frames.setdefault(speaker, deque())

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ from emotrace_protocol.events import Event, Failed, SessionEnded, Totals
 from emotrace_protocol.messages import Message
 from emotrace_protocol.order import ServerConversation
 from emotrace_service.metrics import Metrics
+from emotrace_service.session_store import Told
 
 MAX_QUEUED_MESSAGES = 4_096
 MAX_QUEUED_BYTES = 4 * 1024 * 1024
@@ -29,10 +31,12 @@ MAX_WAITING_CHARACTERS = 256 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Audio:
-    """Messages of bytes as they came. arrival: of the first, in seconds of the session's clock."""
+    """Messages of bytes as they came. arrival: of the first, in seconds of the session's clock.
+    numbers: of the messages, as the client counts them."""
 
     messages: tuple[bytes, ...]
     arrival: float
+    numbers: tuple[int, ...]
 
     @property
     def size(self) -> int:
@@ -45,6 +49,7 @@ class Said:
 
     message: Message
     arrival: float
+    number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,15 +143,16 @@ class Inlet:
 
     def _joined(self, first: Audio) -> Audio:
         """Audio that waits already is taken together: a session that is behind catches up so."""
-        messages, size = list(first.messages), first.size
+        messages, numbers, size = list(first.messages), list(first.numbers), first.size
         while size < self._bytes_per_second * JOINED_MS // 1_000 and self._items:
             following = self._items[0]
             if not isinstance(following, Audio):
                 break
             self._items.popleft()
             messages += following.messages
+            numbers += following.numbers
             size += following.size
-        return Audio(tuple(messages), first.arrival)
+        return Audio(tuple(messages), first.arrival, tuple(numbers))
 
 
 class SlowConsumer(Exception):
@@ -154,11 +160,23 @@ class SlowConsumer(Exception):
 
 
 class Outlet:
-    """Numbers events and holds them until they are sent, in the order of emission."""
+    """Numbers events and holds them until they are sent, in the order of emission.
 
-    def __init__(self, conversation: ServerConversation, metrics: Metrics) -> None:
+    keep: called with events before they are sent, so that what led to them is kept with them.
+    """
+
+    def __init__(
+        self,
+        conversation: ServerConversation,
+        metrics: Metrics,
+        keep: Callable[[Sequence[Told]], Awaitable[None]],
+    ) -> None:
         self._conversation = conversation
         self._metrics = metrics
+        self._keep = keep
+        self._steps = 0
+        self._keeping = False
+        self._held: list[Told] = []
         self._waiting: deque[str] = deque()
         self._characters = 0
         self._ready = asyncio.Event()
@@ -169,30 +187,61 @@ class Outlet:
     async def emit(self, event_type: type[Event], /, **fields: Any) -> None:
         """Number an event and queue it; waits while too much waits before it.
 
-        Does nothing once the end is on its way: nothing may follow that.
+        Does nothing once the end is on its way: nothing may follow that. Raises what `keep` raises.
         """
         if not self._ending:
             await self._put(event_type, fields)
+
+    @asynccontextmanager
+    async def step(self) -> AsyncIterator[None]:
+        """Events of the block are kept, and sent, when it is over. Of steps within steps the
+        outermost counts. Raises what `keep` raises."""
+        self._steps += 1
+        try:
+            yield
+        finally:
+            self._steps -= 1
+        await self._release()
 
     async def end(
         self, error: ProtocolError | None, reason: str, totals: Callable[[], Totals]
     ) -> None:
         """Queue the last events, after which `run` ends. totals: asked for at the very last."""
         self._ending = True
-        if error is not None:
-            await self._put(Failed, error.fields())
-        await self._put(SessionEnded, {"reason": reason, "totals": totals()})
+        async with self.step():
+            if error is not None:
+                await self._put(Failed, error.fields())
+            await self._put(SessionEnded, {"reason": reason, "totals": totals()})
         self._closed = True
+        self._ready.set()
+
+    def queue(self, events: Iterable[Told]) -> None:
+        """Events that are kept already are on their way."""
+        for event in events:
+            self._waiting.append(event.text)
+            self._characters += len(event.text)
         self._ready.set()
 
     async def _put(self, event_type: type[Event], fields: Mapping[str, Any]) -> None:
         event = self._conversation.number(event_type, **fields)
         if isinstance(event, Failed):
             self._metrics.refusals.labels(str(event.code)).inc()
-        text = encode(event)
-        self._waiting.append(text)
-        self._characters += len(text)
-        self._ready.set()
+        self._held.append(Told(event.sequence, encode(event)))
+        await self._release()
+
+    async def _release(self) -> None:
+        """Keep and queue what is held, unless a step is not over; then wait for room."""
+        if self._steps:
+            return
+        if not self._keeping:  # else whoever does takes this along
+            self._keeping = True
+            try:
+                while self._held and not self._steps:
+                    events, self._held = self._held, []
+                    await self._keep(events)
+                    self.queue(events)
+            finally:
+                self._keeping = False
         while self._full:
             self._room.clear()
             await self._room.wait()

@@ -76,47 +76,81 @@ class UtteranceReady:
 Item: TypeAlias = SpeechStarted | InterimDue | PauseHeard | PauseOver | UtteranceReady
 
 
-class _Sound:
-    """The last samples of one channel, [first, position), and how likely each frame is speech."""
+@dataclass(frozen=True, slots=True, eq=False)
+class ChannelState:
+    """What is known of one channel. frames: its last samples, from `first` on, 512 each, and how
+    likely each is speech. open: the announced utterance, if any. interim_sample: the next interim
+    estimate is due when speech has reached this. paused: whether a pause of it was announced last.
+    """
 
-    def __init__(self) -> None:
-        self._frames: deque[tuple[FloatArray, float]] = deque()
-        self._first = 0
+    endpoint: EndpointState
+    frames: tuple[tuple[FloatArray, float], ...] = ()
+    first: int = 0
+    open: SpeechStarted | None = None
+    interim_sample: int = 0
+    paused: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SegmenterState:
+    """numbered: utterances so far. position: samples a channel heard so far."""
+
+    channels: tuple[ChannelState, ...]
+    numbered: int
+    position: int
+
+
+class _Sound:
+    """The last samples of one channel, and how likely each frame of them is speech."""
+
+    def __init__(self, state: ChannelState) -> None:
+        self.frames = deque(state.frames)
+        self.first = state.first
 
     def push(self, frame: FloatArray, probability: float) -> None:
-        self._frames.append((frame, probability))
+        self.frames.append((frame, probability))
 
     def forget(self, before: int) -> None:
         """Drop the frames that lie wholly before this sample."""
-        while self._frames and self._first + FRAME_SAMPLES <= before:
-            self._frames.popleft()
-            self._first += FRAME_SAMPLES
+        while self.frames and self.first + FRAME_SAMPLES <= before:
+            self.frames.popleft()
+            self.first += FRAME_SAMPLES
 
     def cut(self, start: int, end: int) -> tuple[FloatArray, FloatArray]:
         """A copy of the samples [start, end), and the probabilities of the frames they lie in."""
-        first = (start - self._first) // FRAME_SAMPLES
-        last = -((self._first - end) // FRAME_SAMPLES)
-        frames, probabilities = zip(*(self._frames[i] for i in range(first, last)), strict=True)
-        offset = start - self._first - first * FRAME_SAMPLES
+        first = (start - self.first) // FRAME_SAMPLES
+        last = -((self.first - end) // FRAME_SAMPLES)
+        frames, probabilities = zip(*(self.frames[i] for i in range(first, last)), strict=True)
+        offset = start - self.first - first * FRAME_SAMPLES
         samples: FloatArray = np.concatenate(frames)[offset : offset + end - start].copy()
         samples.setflags(write=False)
         return samples, np.array(probabilities, dtype=np.float32)
 
     def __len__(self) -> int:
-        return len(self._frames) * FRAME_SAMPLES
+        return len(self.frames) * FRAME_SAMPLES
 
 
-@dataclass(slots=True)
 class _Channel:
-    """One speaker's channel. `open` is the announced utterance, if any; `paused` whether a pause
-    of it was announced last."""
+    """One speaker's channel, between states."""
 
-    speaker: str
-    state: EndpointState
-    sound: _Sound
-    open: SpeechStarted | None = None
-    interim_sample: int = 0  # the next interim estimate is due when speech has reached this
-    paused: bool = False
+    def __init__(self, speaker: str, state: ChannelState) -> None:
+        self.speaker = speaker
+        self.endpoint = state.endpoint
+        self.sound = _Sound(state)
+        self.open = state.open
+        self.interim_sample = state.interim_sample
+        self.paused = state.paused
+
+    @property
+    def state(self) -> ChannelState:
+        return ChannelState(
+            self.endpoint,
+            tuple(self.sound.frames),
+            self.sound.first,
+            self.open,
+            self.interim_sample,
+            self.paused,
+        )
 
 
 class Segmenter:
@@ -125,6 +159,7 @@ class Segmenter:
     speakers: the name of each channel's speaker.
     interim_samples: how much more speech an open utterance gives an InterimDue for; the first one
         comes after FIRST_INTERIM_SAMPLES. None: never.
+    state: to go on from.
     Memory: a channel keeps at most the longest utterance, or between utterances the padding.
     """
 
@@ -134,16 +169,24 @@ class Segmenter:
         config: EndpointingConfig,
         *,
         interim_samples: int | None = SAMPLE_RATE,
+        state: SegmenterState | None = None,
     ) -> None:
         self._endpointer = Endpointer(config)
         self._padding_samples = config.padding_samples
         self._pause_samples = max(config.padding_samples, config.silence_samples // 2)
-        self._channels = [
-            _Channel(speaker, self._endpointer.start(), _Sound()) for speaker in speakers
-        ]
+        if state is None:
+            fresh = ChannelState(self._endpointer.start())
+            state = SegmenterState((fresh,) * len(speakers), 0, 0)
+        self._channels = list(map(_Channel, speakers, state.channels))
         self._interim_samples = interim_samples
-        self._numbered = 0
-        self._position = 0
+        self._numbered = state.numbered
+        self._position = state.position
+
+    @property
+    def state(self) -> SegmenterState:
+        """A value that a new segmenter can go on from. It shares the samples."""
+        channels = tuple(channel.state for channel in self._channels)
+        return SegmenterState(channels, self._numbered, self._position)
 
     @property
     def position(self) -> int:
@@ -187,20 +230,22 @@ class Segmenter:
             self._channels, block.samples, probabilities, strict=True
         ):
             channel.sound.push(samples, float(probability))
-            channel.state, boundaries = self._endpointer.advance(channel.state, float(probability))
+            channel.endpoint, boundaries = self._endpointer.advance(
+                channel.endpoint, float(probability)
+            )
             if boundaries:
                 items += self._apply(channel, boundaries)
             if channel.open is not None:
                 items += self._interims(channel)
                 items += self._pauses(channel)
-            channel.sound.forget(self._endpointer.needed_from(channel.state))
+            channel.sound.forget(self._endpointer.needed_from(channel.endpoint))
         return items
 
     def flush(self) -> list[Item]:
         """The audio is over: what is still open ends here."""
         items: list[Item] = []
         for channel in self._channels:
-            channel.state, boundaries = self._endpointer.finish(channel.state, self._position)
+            channel.endpoint, boundaries = self._endpointer.finish(channel.endpoint, self._position)
             items += self._apply(channel, boundaries)
             channel.sound.forget(self._position + FRAME_SAMPLES)
         return items
@@ -230,7 +275,7 @@ class Segmenter:
         return items
 
     def _interims(self, channel: _Channel) -> list[Item]:
-        candidate = channel.state.candidate
+        candidate = channel.endpoint.candidate
         if self._interim_samples is None or channel.open is None or candidate is None:
             return []
         # The last frame of the audio may be part padding, which nobody spoke.
@@ -244,7 +289,7 @@ class Segmenter:
     def _pauses(self, channel: _Channel) -> list[Item]:
         """Once the padding after speech is heard, an utterance that ends here is complete; after
         half of the silence that ends one, more is over than goes on."""
-        candidate = channel.state.candidate
+        candidate = channel.endpoint.candidate
         if channel.open is None or candidate is None:
             return []
         end_sample = candidate.speech_end_sample + self._padding_samples

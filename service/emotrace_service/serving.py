@@ -19,6 +19,7 @@ from emotrace_service.inference import InferenceBackend
 from emotrace_service.logs import Logger
 from emotrace_service.metrics import Metrics
 from emotrace_service.opening import modality_status
+from emotrace_service.session_store import SessionStore
 from emotrace_service.settings import Settings
 
 RETRY_AFTER_MS = 5_000
@@ -42,9 +43,9 @@ class Guest(Protocol):
 class Serving:
     """One server.
 
-    bundles: by name, the default first. ready: whether the models have been run once; fault: why
-    they could not be. level: what is left out now (emotrace_service.brownout). share: of the
-    machine, used in the last second.
+    bundles: by name, the default first. store: of sessions that can be taken up again; None: none
+    can. ready: whether the models have been run once; fault: why they could not be. level: what is
+    left out now (emotrace_service.brownout). share: of the machine, used in the last second.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Serving:
         backend: InferenceBackend,
         metrics: Metrics,
         log: Logger,
+        store: SessionStore | None = None,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -62,6 +64,7 @@ class Serving:
         self.backend = backend
         self.metrics = metrics
         self.log = log
+        self.store = store
         self.clock = clock
         self.ready = False
         self.fault: str | None = None
@@ -71,6 +74,7 @@ class Serving:
         metrics.budget.set(settings.compute_budget)
         self.expect(EXPECTED_SHARE)
         self._guests: set[Guest] = set()
+        self._meeting = 0
         self._draining = False
         self._left = asyncio.Event()
         for status in self.modalities():
@@ -90,18 +94,27 @@ class Serving:
         )
 
     @contextmanager
-    def admitted(self, guest: Guest | None = None) -> Iterator[None]:
-        """A place for one session or one file. Raises ProtocolError where there is none."""
+    def met(self) -> Iterator[None]:
+        """A place for a connection that has not said yet what it wants. Raises ProtocolError."""
+        if self._meeting >= self.settings.max_sessions:
+            raise self._full(self._meeting)
+        self._meeting += 1
+        try:
+            yield
+        finally:
+            self._meeting -= 1
+
+    @contextmanager
+    def admitted(self, guest: Guest | None = None, *, again: bool = False) -> Iterator[None]:
+        """A place for one session or one file. Raises ProtocolError where there is none.
+
+        again: it was admitted before, and is let in whatever there is to do.
+        """
         if self._draining:
             raise ProtocolError(ErrorCode.GOING_AWAY, "The server is stopping.")
-        admitted = self._admission.admit(self._live(), self._cost)
+        admitted = self._admission.admit(self._live(), self._cost, again=again)
         if admitted is None:
-            raise ProtocolError(
-                ErrorCode.CAPACITY,
-                f"The server has as much to do as it can: {self._admission.open} connections are "
-                "open.",
-                retry_after_ms=RETRY_AFTER_MS,
-            )
+            raise self._full(self._admission.open)
         self._admission = admitted
         self.metrics.sessions.inc()
         if guest is not None:
@@ -114,6 +127,13 @@ class Serving:
             self._admission = self._admission.leave()
             self._left.set()
             self.metrics.sessions.dec()
+
+    def _full(self, connections: int) -> ProtocolError:
+        return ProtocolError(
+            ErrorCode.CAPACITY,
+            f"The server has as much to do as it can: {connections} connections are open.",
+            retry_after_ms=RETRY_AFTER_MS,
+        )
 
     def expect(self, share: float) -> None:
         """What a session will take of the machine, before any was measured."""

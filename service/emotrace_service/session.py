@@ -2,6 +2,9 @@
 
     socket -> listen -> Inlet -> understand -> Outlet -> send -> socket
 
+A session may outlive its connection: then it commits what it knows with the events that tell of it
+(emotrace_service.session_store), and another connection goes on from there.
+
 Whatever ends a session, what was taken in before is understood first; then come the error, if there
 is one, `session.ended` with totals, and the close frame. Only a client that is gone or does not
 read gets nothing more.
@@ -11,34 +14,41 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
 
 from emotrace_protocol import events
-from emotrace_protocol.codec import decode_message, encode
+from emotrace_protocol.codec import encode
 from emotrace_protocol.errors import ErrorCode, ProtocolError, WarningCode
-from emotrace_protocol.messages import Image, Marker, Message, SessionStart, UtteranceText
-from emotrace_protocol.order import ServerConversation
-from emotrace_service.brownout import MEANINGS, PICTURELESS_LEVEL
+from emotrace_protocol.messages import (
+    Image,
+    Marker,
+    Message,
+    SessionResume,
+    SessionStart,
+    UtteranceText,
+)
+from emotrace_protocol.order import ServerConversation, State
+from emotrace_service.brownout import MEANINGS
 from emotrace_service.errors import EngineClosed, place
-from emotrace_service.listening import Listener, Socket, SocketClosed, warn_unknown
-from emotrace_service.notices import Notices
+from emotrace_service.greeting import Greeting
+from emotrace_service.listening import Socket, SocketClosed, warn_unknown
 from emotrace_service.opening import Plan, plan_session, started_fields
-from emotrace_service.pcm import SAMPLE_BYTES
-from emotrace_service.queues import Audio, Finish, Inlet, Outlet, SlowConsumer
+from emotrace_service.queues import Audio, Finish, Outlet, SlowConsumer
 from emotrace_service.serving import Serving
-from emotrace_service.texts import ClientTexts
+from emotrace_service.session_store import BUFFER_MS, Lease, Resumed, Snapshot, TakenOver, Told
 from emotrace_service.understanding import Understanding
+from emotrace_service.understood import NOTHING_YET
+from emotrace_service.work import Work, begin
 
-INTERIM_SHARE = 0.6  # of the machine: where more is used, interim estimates are left out
-BEHIND_MS = 500  # where more audio waits, interim estimates are left out
 CLOSE_TIMEOUT_S = 1.0
 NORMAL = 1000
-VANISHED = "vanished"
+ACK_S = 1.0  # how often a client that keeps its messages hears which are safe
+VANISHED, LOST, TAKEN_OVER = "vanished", "lost", "taken_over"
 
 
 class Session:
-    """From the first message to the close frame."""
+    """One connection, from its first message to the close frame."""
 
     def __init__(self, socket: Socket, serving: Serving) -> None:
         self._socket = socket
@@ -48,13 +58,13 @@ class Session:
         self._name = secrets.token_hex(8)
         self._log = serving.log.bind(session=self._name)
         self._conversation = ServerConversation()
-        self._outlet = Outlet(self._conversation, serving.metrics)
-        self._notices = Notices(self._outlet.emit)
+        self._greeting = Greeting(socket, self._conversation, serving.metrics, self._clock)
+        self._outlet = Outlet(self._conversation, serving.metrics, self._keep)
         self._came = self._clock()
-        self._inlet: Inlet | None = None
-        self._listener: Listener | None = None
+        self._lease: Lease | None = None
+        self._work: Work | None = None
         self._telling: set[asyncio.Task[None]] = set()
-        self._early_messages = 0
+        self._acked = 0.0
         self._close_code = NORMAL
 
     async def run(self) -> None:
@@ -62,13 +72,11 @@ class Session:
         end = VANISHED
         begun = self._clock()
         try:
-            with self._serving.admitted(self):
-                start, unknown = await self._receive_start()
-                transcribes = self._serving.backend.transcribes(start.language)
-                plan = plan_session(
-                    start, self._serving.bundles, self._settings, transcribes=transcribes
-                )
-                end = await self._serve(plan, unknown)
+            with self._serving.met():
+                opening, unknown = await self._greeting.run(self._settings.start_timeout_ms)
+            again = isinstance(opening, SessionResume)
+            with self._serving.admitted(self, again=again):
+                end = await self._open(opening, unknown)
         except ProtocolError as error:
             end = "error"
             await self._refuse(error)
@@ -90,110 +98,116 @@ class Session:
             events=self._conversation.sent,
         )
 
+    async def _open(self, opening: SessionStart | SessionResume, unknown: tuple[str, ...]) -> str:
+        """A session that begins, or goes on; gives how it ended. Raises ProtocolError."""
+        if isinstance(opening, SessionResume):
+            resumed = await self._resume(opening)
+            if resumed.snapshot.over:
+                return await self._repeat_end(resumed)
+            start = resumed.snapshot.start
+        else:
+            resumed, start = None, opening
+        plan = plan_session(
+            start,
+            self._serving.bundles,
+            self._settings,
+            transcribes=self._serving.backend.transcribes(start.language),
+        )
+        if start.resume and resumed is None and self._serving.store is not None:
+            self._lease = await self._serving.store.open(self._name)
+        try:
+            return await self._serve(start, plan, unknown, resumed)
+        finally:
+            if self._lease is not None:
+                await self._lease.leave()
+
+    async def _resume(self, message: SessionResume) -> Resumed:
+        """Raises ProtocolError."""
+        if self._serving.store is None:
+            raise ProtocolError(ErrorCode.SESSION_UNKNOWN, "This server keeps no sessions.")
+        resumed = await self._serving.store.resume(message.session, message.token, message.sequence)
+        self._name, self._lease = message.session, resumed.lease
+        self._log = self._serving.log.bind(session=self._name)
+        snapshot = resumed.snapshot
+        self._conversation.resume(snapshot.sent, snapshot.counts, message.sequence - 1)
+        return resumed
+
     def go_away(self) -> None:
         """The server stops: finish what was taken in, and say so."""
-        if self._inlet is not None:
+        if self._work is not None:
             error = ProtocolError(ErrorCode.GOING_AWAY, "The server is stopping.")
-            self._inlet.put(Finish(self._clock(), error))
+            self._work.inlet.put(Finish(self._clock(), error))
 
     @property
     def active(self) -> float:
         """When the client was heard last, or came."""
-        return self._came if self._listener is None else self._listener.heard
+        return self._came if self._work is None else self._work.listener.heard
 
     def degrade(self, level: int) -> None:
         """The server leaves out more than before, or less."""
-        if self._inlet is not None:
-            told = asyncio.create_task(
-                self._outlet.emit(events.ServiceDegraded, level=level, message=MEANINGS[level])
-            )
+        if self._work is not None:
+            told = asyncio.create_task(self._tell_level(level))
             self._telling.add(told)
             told.add_done_callback(self._telling.discard)
 
-    async def _receive_start(self) -> tuple[SessionStart, tuple[str, ...]]:
-        """A session.start, and the names of its unknown fields. Raises ProtocolError."""
-        timeout_ms = self._settings.start_timeout_ms
-        try:
-            async with asyncio.timeout(timeout_ms / 1_000):
-                while True:
-                    data = await self._socket.receive()
-                    self._early_messages += 1
-                    try:
-                        if isinstance(data, bytes):
-                            self._conversation.receive_audio()  # raises: nothing has started
-                            continue
-                        message, unknown = decode_message(data)
-                        self._conversation.receive(message)
-                    except ProtocolError as error:
-                        weighed = self._conversation.weigh(error, self._clock())
-                        if weighed.code.kind.fatal:
-                            raise weighed from None
-                        await self._send_now(events.Failed, **weighed.fields())
-                        continue
-                    if isinstance(message, SessionStart):
-                        return message, unknown
-        except TimeoutError:
-            raise ProtocolError(
-                ErrorCode.START_TIMEOUT, f"No session.start came within {timeout_ms} ms."
-            ) from None
+    async def _tell_level(self, level: int) -> None:
+        with suppress(TakenOver):
+            await self._outlet.emit(events.ServiceDegraded, level=level, message=MEANINGS[level])
 
     async def _refuse(self, error: ProtocolError) -> None:
-        """The session does not begin."""
+        """The session does not begin, or not go on here."""
         self._close_code = _close_code(error.code)
         with suppress(SocketClosed, TimeoutError):
             async with asyncio.timeout(self._settings.send_timeout_ms / 1_000):
-                await self._send_now(events.Failed, **error.fields())
+                await self._greeting.tell(error)
 
-    async def _send_now(self, event_type: type[events.Event], **fields: Any) -> None:
-        """Where no send task runs yet."""
-        event = self._conversation.number(event_type, **fields)
-        if isinstance(event, events.Failed):
-            self._serving.metrics.refusals.labels(str(event.code)).inc()
-        await self._socket.send(encode(event))
-
-    async def _serve(self, plan: Plan, unknown: tuple[str, ...]) -> str:
+    async def _serve(
+        self,
+        start: SessionStart,
+        plan: Plan,
+        unknown: tuple[str, ...],
+        resumed: Resumed | None,
+    ) -> str:
         """The open session; gives how it ended."""
-        step_bytes = SAMPLE_BYTES[plan.audio.encoding] * plan.audio.channels
-        inlet = Inlet(step_bytes * plan.audio.sample_rate, self._settings.audio_queue_ms)
-        texts = ClientTexts()
-        understanding = Understanding(
-            plan,
-            self._serving.backend,
-            texts,
-            self._notices,
-            metrics=self._serving.metrics,
-            log=self._log,
-            clock=self._clock,
-            busy=lambda: self._serving.level > 0 or inlet.queued_ms > BEHIND_MS,
-            crowded=lambda: self._serving.share > INTERIM_SHARE,
-            blind=lambda: self._serving.level >= PICTURELESS_LEVEL,
-        )
-        listener = Listener(
+        work = self._work = begin(
             self._socket,
-            plan,
+            self._serving,
             self._conversation,
-            inlet,
-            texts,
-            self._notices,
-            self._settings,
-            self._clock,
+            self._outlet,
+            self._log,
+            start,
+            plan,
+            None if resumed is None else resumed.snapshot,
+            keeps=self._lease is not None,
+            confirm=self._confirm,
         )
-        self._inlet, self._listener = inlet, listener
-        await self._outlet.emit(
-            events.SessionStarted,
-            **started_fields(self._name, plan, self._settings),
+        notices = work.understanding.notices
+        if resumed is None:
+            await self._outlet.emit(
+                events.SessionStarted,
+                **started_fields(self._name, plan, self._settings),
+                resume=self._resume_info(),
+            )
+            if plan.interim_refused is not None:
+                await notices.warn(WarningCode.INTERIM_SKIPPED, plan.interim_refused, "interim")
+        else:
+            await self._tell_resumed(resumed, work.receipts.through)
+        await warn_unknown(notices, unknown)
+        self._log.info(
+            "session open",
+            channels=plan.audio.channels,
+            rate=plan.audio.sample_rate,
+            again=resumed is not None,
         )
-        await warn_unknown(self._notices, unknown)
-        if plan.interim_refused is not None:
-            await self._notices.warn(WarningCode.INTERIM_SKIPPED, plan.interim_refused, "interim")
-        self._log.info("session open", channels=plan.audio.channels, rate=plan.audio.sample_rate)
-        end = VANISHED
+        end = LOST if self._lease is not None else VANISHED
         try:
             async with asyncio.TaskGroup() as group:
-                listening = group.create_task(listener.run())
-                understood = group.create_task(self._understand(inlet, understanding, listener))
-                await self._send(understanding)
+                listening = group.create_task(work.listener.run())
+                watching = group.create_task(self._watch_taken())
+                understood = group.create_task(self._understand(work))
+                await self._send(work.understanding)
                 listening.cancel()
+                watching.cancel()
                 end = await understood
         except* SocketClosed:
             pass
@@ -201,7 +215,68 @@ class Session:
             end = "error"
             self._close_code = _close_code(ErrorCode.SLOW_CONSUMER)
             self._serving.metrics.refusals.labels(ErrorCode.SLOW_CONSUMER.value).inc()
+        except* TakenOver:
+            end = TAKEN_OVER
+            await self._refuse(
+                ProtocolError(ErrorCode.TAKEN_OVER, "The session goes on elsewhere.")
+            )
         return end
+
+    async def _tell_resumed(self, resumed: Resumed, through: int) -> None:
+        """What was missed, and what is to be said again.
+
+        It holds for this connection only: a later one that missed it must not take it for its own,
+        and gets in its place what stays true.
+        """
+        event = self._conversation.number(
+            events.SessionResumed, messages=through, token=resumed.lease.token
+        )
+        lasting = events.InputAck(sequence=event.sequence, messages=through)
+        await self._keep([Told(event.sequence, encode(lasting))])
+        self._outlet.queue([*resumed.events, Told(event.sequence, encode(event))])
+
+    async def _repeat_end(self, resumed: Resumed) -> str:
+        """The session is over, and its client has not received how it ended."""
+        for event in resumed.events:
+            async with asyncio.timeout(self._settings.send_timeout_ms / 1_000):
+                await self._socket.send(event.text)
+        await resumed.lease.leave()
+        return LOST
+
+    def _confirm(self) -> None:
+        """The client has said something, so it has what it was told before."""
+        if self._lease is not None:
+            self._lease.confirm()
+
+    def _resume_info(self) -> events.ResumeInfo | None:
+        store, lease = self._serving.store, self._lease
+        if store is None or lease is None:
+            return None
+        return events.ResumeInfo(token=lease.token, window_ms=store.window_ms, buffer_ms=BUFFER_MS)
+
+    async def _watch_taken(self) -> None:
+        """Raises TakenOver once another connection goes on with the session."""
+        if self._lease is not None:
+            await self._lease.taken()
+            raise TakenOver
+
+    async def _keep(self, told: Sequence[Told]) -> None:
+        """Events are about to be sent. Raises TakenOver."""
+        work = self._work
+        if self._lease is None or work is None:
+            return
+        over = self._conversation.state is State.ENDED
+        snapshot = Snapshot(
+            start=work.start,
+            sent=self._conversation.sent,
+            counts=dict(self._conversation.counts),
+            through=work.receipts.through,
+            ahead=work.receipts.ahead,
+            others=self._greeting.messages + work.others + work.listener.acks,
+            understood=NOTHING_YET if over else work.understanding.state,
+            over=over,
+        )
+        await self._lease.commit(snapshot, told, self._conversation.acknowledged)
 
     async def _send(self, understanding: Understanding) -> None:
         async def heartbeat() -> None:
@@ -214,12 +289,13 @@ class Session:
             heartbeat=heartbeat,
         )
 
-    async def _understand(
-        self, inlet: Inlet, understanding: Understanding, listener: Listener
-    ) -> str:
-        """All that comes in, then the end. Gives how the session ended."""
+    async def _understand(self, work: Work) -> str:
+        """All that comes in, then the end. Gives how the session ended. Raises TakenOver."""
+        understanding = work.understanding
         try:
-            error = await self._process(inlet, understanding)
+            error = await self._process(work)
+        except TakenOver:
+            raise
         except EngineClosed:
             error = ProtocolError(ErrorCode.GOING_AWAY, "The server is stopping.")
         except Exception as fault:
@@ -235,8 +311,11 @@ class Session:
         def totals() -> events.Totals:
             return events.Totals(
                 audio_ms=understanding.taken_ms,
-                audio_bytes=listener.audio_bytes,
-                messages=self._early_messages + listener.messages,
+                audio_bytes=understanding.taken_bytes,
+                messages=self._greeting.messages
+                + work.others
+                + work.listener.acks
+                + work.receipts.next,
                 utterances=understanding.utterances,
                 finals=counts["emotion.final"],
                 revisions=counts["emotion.revised"],
@@ -248,9 +327,14 @@ class Session:
         await self._outlet.end(error, reason, totals)
         return reason
 
-    async def _process(self, inlet: Inlet, understanding: Understanding) -> ProtocolError | None:
+    async def _process(self, work: Work) -> ProtocolError | None:
         """Until nothing more comes; gives why, unless the client wished it."""
+        inlet, understanding = work.inlet, work.understanding
         error: ProtocolError | None = None
+        try:
+            await understanding.go_on(self._clock())
+        except ProtocolError as refused:
+            inlet.put(Finish(self._clock(), refused))
         while True:
             queued_s = inlet.queued_ms / 1_000
             item = await inlet.get()
@@ -260,18 +344,34 @@ class Session:
             try:
                 if isinstance(item, Audio):
                     self._serving.metrics.queued_audio.observe(queued_s)
-                    await understanding.hear(item.messages, item.arrival)
+                    await self._hear(item, work)
                 else:
-                    await _obey(item.message, item.arrival, understanding)
+                    async with understanding.notices.step():
+                        await _obey(item.message, item.arrival, understanding)
+                        work.receipts.done(item.number)
             except ProtocolError as refused:
                 error = refused
                 inlet.put(Finish(item.arrival, error))
                 break
+            await self._acknowledge(work)
         try:
             await understanding.flush(item.arrival)
         except ProtocolError as refused:
             error = error or refused
         return error
+
+    async def _hear(self, item: Audio, work: Work) -> None:
+        def taken(place: int) -> None:
+            work.receipts.done(item.numbers[place])
+
+        await work.understanding.hear(item.messages, item.arrival, taken)
+
+    async def _acknowledge(self, work: Work) -> None:
+        """Once a second, tell a client that keeps its messages which are safe."""
+        now = self._clock()
+        if self._lease is not None and now - self._acked >= ACK_S:
+            self._acked = now
+            await self._outlet.emit(events.InputAck, messages=work.receipts.through)
 
 
 async def _obey(message: Message, arrival: float, understanding: Understanding) -> None:

@@ -121,6 +121,12 @@ class Settings(BaseSettings):
     idle_no_speech_ms: int = Field(
         default=15 * 60_000, ge=1, description="of audio without speech, and a session ends"
     )
+    resume_window_ms: int = Field(
+        default=120_000,
+        ge=0,
+        le=600_000,
+        description="how long a session whose connection broke waits for its client; 0: it ends",
+    )
     text_wait_ms: int = Field(
         default=1_500,
         ge=0,

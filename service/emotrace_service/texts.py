@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from emotrace_models.types import Transcript
@@ -17,16 +18,37 @@ class Offered(Enum):
     UNKNOWN = auto()  # no such utterance was announced
 
 
+@dataclass(frozen=True, slots=True)
+class TextsState:
+    """announced: utterances so far. open: the words of those that have no estimate yet; None: they
+    have not come."""
+
+    announced: int = 0
+    open: Mapping[int, Transcript | None] = field(default_factory=dict)
+
+
 class ClientTexts:
     """Holds words for open utterances only, so it never grows.
 
-    ahead: words that are there before the utterances are (a file's).
+    ahead: words that are there before the utterances are (a file's). state: to go on from.
     """
 
-    def __init__(self, ahead: Mapping[int, Transcript] | None = None) -> None:
+    def __init__(
+        self, ahead: Mapping[int, Transcript] | None = None, state: TextsState | None = None
+    ) -> None:
         self._ahead = dict(ahead or {})
         self._announced = 0
         self._open: dict[int, asyncio.Future[Transcript]] = {}
+        for index, words in (state.open if state else {}).items():
+            self.announce(index)
+            if words is not None:
+                self.offer(index, words)
+        self._announced = state.announced if state else 0
+
+    @property
+    def state(self) -> TextsState:
+        """A value that a new one can go on from."""
+        return TextsState(self._announced, {index: self.take(index) for index in self._open})
 
     def announce(self, index: int) -> None:
         """Utterance `index` may be given words from now on."""

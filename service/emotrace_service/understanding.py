@@ -6,8 +6,10 @@ bytes -> Framer -> VoiceDetector -> Segmenter -> Judge (speech?, words, Predicto
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import islice
 
 from emotrace_models.types import SAMPLE_RATE, Frame, Transcript, Utterance
 from emotrace_protocol import events
@@ -26,13 +28,13 @@ from emotrace_service.pictures import PictureInvalid, Pictures, decoded_jpeg
 from emotrace_service.reporting import Reporter, place_fields, to_ms
 from emotrace_service.segmenting import (
     InterimDue,
-    Item,
     PauseHeard,
     PauseOver,
     Segmenter,
     SpeechStarted,
 )
 from emotrace_service.texts import ClientTexts
+from emotrace_service.understood import NOTHING_YET, Understood
 
 BLOCKS_A_RUN = 32  # a second of audio, so that one large message does not hold up other sessions
 INLINE_BYTES = 64 * 1024  # framing more takes milliseconds, and leaves the event loop
@@ -40,13 +42,19 @@ MAX_NONFINITE = 20  # messages in a row
 MAX_SPEAKERS = 16
 
 
+def _ignore(number: int) -> None:
+    """Nobody counts."""
+
+
 class Understanding:
     """One dialogue. Calls must follow one another; `close` ends what runs beside.
+
+    state: to go on from; texts and notices must have been made of it too.
 
     busy: whether there is no time for what may be left out (interim estimates, and estimates before
     the end of an utterance is sure). crowded: whether there is none for interim estimates of who
     still speaks. blind: whether there is none for pictures.
-    utterances: announced so far, turns without audio included.
+    utterances: announced so far, turns without audio included. taken_bytes: of audio.
     """
 
     def __init__(
@@ -62,33 +70,71 @@ class Understanding:
         busy: Callable[[], bool],
         crowded: Callable[[], bool],
         blind: Callable[[], bool],
+        state: Understood = NOTHING_YET,
     ) -> None:
         self.notices = notices
         reporter = Reporter(plan.bundle.labels.names, plan.bundle.calibration.abstain_below)
         self.judge = Judge(
-            plan, backend, reporter, texts, notices, metrics=metrics, log=log, clock=clock
+            plan,
+            backend,
+            reporter,
+            texts,
+            notices,
+            metrics=metrics,
+            log=log,
+            clock=clock,
+            state=state.judge,
         )
-        self.utterances = 0
+        self.utterances = state.utterances
+        self.taken_bytes = state.taken_bytes
         self._plan = plan
         self._backend = backend
         self._texts = texts
         self._metrics = metrics
         self._clock = clock
         self._detection = metrics.stages.labels("detection")
-        self._framer = Framer(plan.audio)
-        self._centring = Centring(plan.audio.channels)
+        self._framer = Framer(plan.audio, state.framer)
+        self._centring = Centring(plan.audio.channels, state.centring)
         self._segmenter = Segmenter(
-            plan.speakers, plan.endpointing, interim_samples=SAMPLE_RATE if plan.interim else None
+            plan.speakers,
+            plan.endpointing,
+            interim_samples=SAMPLE_RATE if plan.interim else None,
+            state=state.segmenter,
         )
-        self._pictures = Pictures()
+        self._pictures = Pictures(state.pictures)
         self._interims = Interims(backend, reporter, notices, metrics, lambda: busy() or crowded())
         self._busy = busy
         self._blind = blind
-        self._voices = tuple(backend.start_voice() for _ in plan.speakers)
-        self._speakers = set(plan.speakers)
-        self._nonfinite = 0
-        self._last_speech = 0
+        self._voices = state.voices or tuple(backend.start_voice() for _ in plan.speakers)
+        self._due = deque(state.due)
+        self._heard = deque(state.heard)
+        self._items = deque(state.items)
+        self._speakers = {*plan.speakers, *state.speakers}
+        self._nonfinite = state.nonfinite
+        self._last_speech = state.last_speech
         self._deserted = False
+
+    @property
+    def state(self) -> Understood:
+        """A value that a new one can go on from. It shares what is large."""
+        return Understood(
+            framer=self._framer.state,
+            centring=self._centring.state,
+            voices=self._voices,
+            segmenter=self._segmenter.state,
+            pictures=self._pictures.kept,
+            texts=self._texts.state,
+            judge=self.judge.state,
+            due=tuple(self._due),
+            heard=tuple(self._heard),
+            items=tuple(self._items),
+            warned=self.notices.warned,
+            speakers=frozenset(self._speakers),
+            utterances=self.utterances,
+            taken_bytes=self.taken_bytes,
+            nonfinite=self._nonfinite,
+            last_speech=self._last_speech,
+        )
 
     @property
     def failed(self) -> int:
@@ -105,29 +151,40 @@ class Understanding:
         """Audio taken in so far, also what does not fill a frame yet."""
         return self._framer.samples_in * 1_000 // self._plan.audio.sample_rate
 
-    async def hear(self, messages: Sequence[bytes], arrival: float) -> None:
-        """Audio as it came, in order. Raises ProtocolError where the session cannot go on."""
-        blocks: list[Block] = []
-        for data in messages:
-            try:
-                blocks += await self._frame(data)
-                self._nonfinite = 0
-            except AudioNonfinite as error:
-                await self._take(blocks, arrival)
-                blocks = []
-                await self._leave_out(error)
-        await self._take(blocks, arrival)
+    async def hear(
+        self, messages: Sequence[bytes], arrival: float, taken: Callable[[int], None] = _ignore
+    ) -> None:
+        """Audio as it came, in order. Raises ProtocolError where the session cannot go on.
 
-    async def _frame(self, data: bytes) -> list[Block]:
-        """Raises AudioNonfinite, or ProtocolError where the stream is of no use."""
-        try:
-            if len(data) > INLINE_BYTES:
-                return await asyncio.to_thread(self._framer.push, data)
-            return self._framer.push(data)
-        except AudioNonfinite:
-            raise
-        except AudioRejected as error:
-            raise ProtocolError(error.code, sentence(error)) from error
+        taken: is called with the place in `messages` of each whose sound is part of `state` now.
+        """
+        for place, data in enumerate(messages):
+            try:
+                await self._frame(data)
+            except AudioNonfinite as error:
+                await self.go_on(arrival)
+                async with self.notices.step():
+                    self.taken_bytes += len(data)
+                    taken(place)
+                    await self._leave_out(error)
+                continue
+            except AudioRejected as error:
+                raise ProtocolError(error.code, sentence(error)) from error
+            self._nonfinite = 0
+            self.taken_bytes += len(data)
+            taken(place)
+        await self.go_on(arrival)
+
+    async def _frame(self, data: bytes) -> None:
+        """Raises AudioRejected."""
+        if len(data) <= INLINE_BYTES:
+            self._push(self._framer.push(data))
+            return
+        async with self.notices.step():  # there is no `state` while another thread changes it
+            self._push(await asyncio.to_thread(self._framer.push, data))
+
+    def _push(self, blocks: Sequence[Block]) -> None:
+        self._due += ((block, self._centring.push(block.samples)) for block in blocks)
 
     async def _leave_out(self, error: AudioNonfinite) -> None:
         """One message had samples that are no numbers. Many in a row are no accident."""
@@ -193,18 +250,20 @@ class Understanding:
         """The audio is over: what is open ends here. Raises ProtocolError."""
         if self._deserted:
             return
-        try:
-            tail = self._framer.finish()
-        except AudioRejected as error:
-            raise ProtocolError(error.code, sentence(error)) from error
-        await self._take(tail.blocks, arrival)
-        if tail.leftover_bytes:
-            await self.notices.warn(
-                WarningCode.AUDIO_MISALIGNED,
-                f"The last {tail.leftover_bytes} bytes were no whole sample a channel.",
-            )
-        for item in self._segmenter.flush():
-            await self._act(item, arrival)
+        async with self.notices.step():
+            try:
+                tail = self._framer.finish()
+            except AudioRejected as error:
+                raise ProtocolError(error.code, sentence(error)) from error
+            self._push(tail.blocks)
+            if tail.leftover_bytes:
+                await self.notices.warn(
+                    WarningCode.AUDIO_MISALIGNED,
+                    f"The last {tail.leftover_bytes} bytes were no whole sample a channel.",
+                )
+        await self.go_on(arrival)
+        self._items += self._segmenter.flush()
+        await self.go_on(arrival)
         await self._interims.settle()
 
     async def close(self) -> None:
@@ -212,46 +271,69 @@ class Understanding:
         await self.judge.close()
         await self._interims.give_up()
 
-    async def _take(self, blocks: list[Block], arrival: float) -> None:
-        for first in range(0, len(blocks), BLOCKS_A_RUN):
-            run = blocks[first : first + BLOCKS_A_RUN]
-            begun = self._clock()
-            heard = [self._centring.push(block.samples) for block in run]
-            detected = await self._backend.detect(heard, self._voices)
-            self._detection.observe(self._clock() - begun)
-            self._metrics.heard_s += sum(block.length for block in run) / SAMPLE_RATE
-            self._voices = detected.states
-            for block, row in zip(run, detected.probabilities, strict=True):
-                for item in self._segmenter.push(block, row.tolist()):
-                    await self._act(item, arrival)
-                self._check_speech()
+    async def go_on(self, arrival: float) -> None:
+        """Understand what was framed; also what was left when an earlier connection broke.
 
-    async def _act(self, item: Item, arrival: float) -> None:
+        Raises ProtocolError.
+        """
+        await self.judge.judge_pending(arrival)
+        while self._items or self._heard or self._due:
+            if self._items:
+                await self._act(arrival)
+            elif self._heard:
+                block, row = self._heard.popleft()
+                self._items += self._segmenter.push(block, row.tolist())
+                self._check_speech()
+            else:
+                await self._detect()
+
+    async def _detect(self) -> None:
+        """The next second of what is due."""
+        begun = self._clock()
+        run = tuple(islice(self._due, BLOCKS_A_RUN))
+        detected = await self._backend.detect([heard for _, heard in run], self._voices)
+        self._detection.observe(self._clock() - begun)
+        self._metrics.heard_s += sum(block.length for block, _ in run) / SAMPLE_RATE
+        self._voices = detected.states
+        for (block, _), row in zip(run, detected.probabilities, strict=True):
+            self._due.popleft()
+            self._heard.append((block, row))
+
+    async def _act(self, arrival: float) -> None:
+        """On the first of the items."""
+        item = self._items[0]
         if isinstance(item, SpeechStarted):
-            self.utterances += 1
-            self._texts.announce(item.index)
+            async with self.notices.step():
+                self._items.popleft()
+                self.utterances += 1
+                self._texts.announce(item.index)
+                await self.notices.emit(
+                    events.SpeechStarted,
+                    utterance=item.index,
+                    speaker=item.speaker,
+                    start_ms=to_ms(item.start_sample),
+                )
             self.judge.prepare(item.speaker)
-            await self.notices.emit(
-                events.SpeechStarted,
-                utterance=item.index,
-                speaker=item.speaker,
-                start_ms=to_ms(item.start_sample),
-            )
         elif isinstance(item, InterimDue):
+            self._items.popleft()
             await self._interims.start(self.judge.dialogue, self._seen(item.utterance))
         elif isinstance(item, PauseHeard):
+            self._items.popleft()
             if not self._busy():
                 self.judge.foresee(self._seen(item.utterance))
         elif isinstance(item, PauseOver):
+            self._items.popleft()
             self.judge.forget(item.index)
         else:
             await self._interims.give_up(item.utterance.index)
-            await self.notices.emit(
-                events.SpeechEnded, **place_fields(item.utterance), reason=item.reason
-            )
-            seen = replace(item, utterance=self._seen(item.utterance))
-            self._pictures.forget(item.utterance)
-            await self.judge.judge_speech(seen, arrival)
+            async with self.notices.step():
+                self._items.popleft()
+                await self.notices.emit(
+                    events.SpeechEnded, **place_fields(item.utterance), reason=item.reason
+                )
+                self.judge.pending = replace(item, utterance=self._seen(item.utterance))
+                self._pictures.forget(item.utterance)
+            await self.judge.judge_pending(arrival)
 
     def _seen(self, utterance: Utterance) -> Utterance:
         """The utterance with what was seen of its speaker meanwhile."""

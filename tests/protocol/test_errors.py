@@ -35,8 +35,8 @@ def test_close_codes_are_registered_or_an_http_status() -> None:
     }
 
 
-def test_no_error_says_that_a_session_can_be_resumed_yet() -> None:
-    assert not any(kind.resume for kind in ERROR_KINDS.values())
+def test_only_a_connection_that_broke_off_can_be_followed_by_another() -> None:
+    assert {code for code, kind in ERROR_KINDS.items() if kind.resume} == {ErrorCode.SLOW_CONSUMER}
 
 
 def test_the_dictionaries_hold_the_unions() -> None:
@@ -45,4 +45,4 @@ def test_the_dictionaries_hold_the_unions() -> None:
         assert tuple(models.values()) == members
         for name, model in models.items():
             assert model.model_fields["type"].default == name
-    assert (len(MESSAGES), len(EVENTS)) == (6, 14)
+    assert (len(MESSAGES), len(EVENTS)) == (7, 16)

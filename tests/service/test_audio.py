@@ -279,3 +279,29 @@ def test_the_beginning_of_a_header_alone_is_sound(data: bytes) -> None:
 
 def test_the_frame_is_the_one_that_the_voice_detector_takes() -> None:
     assert voice_activity.FRAME_SAMPLES == FRAME_SAMPLES
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    formats,
+    st.integers(0, 2**32),
+    st.lists(st.integers(0, 2**20), min_size=1, max_size=8),
+    st.lists(st.booleans(), min_size=9, max_size=9),
+)
+def test_a_new_framer_goes_on_from_the_state_of_another(
+    audio: AudioFormat, seed: int, cuts: list[int], breaks: list[bool]
+) -> None:
+    """After any message; the samples are the same, to the rounding of a new resampler."""
+    data = _speechlike(0.6, audio, seed)
+    whole, leftover = _frame(audio, [data])
+    framer, blocks = Framer(audio), []
+    for message, breaks_off in zip(_cut(data, cuts), breaks, strict=False):
+        blocks += framer.push(message)
+        if breaks_off:
+            framer = Framer(audio, framer.state)
+    tail = framer.finish()
+    assert tail.leftover_bytes == leftover
+    again, expected = _heard([*blocks, *tail.blocks]), _heard(whole)
+    assert again.shape == expected.shape
+    tolerance = 0 if audio.sample_rate == 16_000 else 3e-7
+    assert np.abs(again - expected).max() <= tolerance

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 
@@ -24,6 +25,7 @@ from emotrace_service.queues import (
     Said,
     SlowConsumer,
 )
+from emotrace_service.session_store import Told
 
 SECOND = 32_000
 NOTHING = Totals(
@@ -32,14 +34,18 @@ NOTHING = Totals(
 
 
 def audio(seconds: float, arrival: float = 0.0) -> Audio:
-    return Audio((bytes(int(seconds * SECOND)),), arrival)
+    return Audio((bytes(int(seconds * SECOND)),), arrival, (0,))
 
 
 def outlet() -> Outlet:
     conversation = ServerConversation()
     conversation.receive(SessionStart())
     conversation.counts["session.started"] = 1  # as if it had been sent
-    return Outlet(conversation, Metrics())
+
+    async def keep(events: Sequence[Told]) -> None:
+        """Nothing is kept."""
+
+    return Outlet(conversation, Metrics(), keep)
 
 
 async def test_the_inlet_is_bounded_in_audio_and_keeps_what_it_has() -> None:
@@ -70,20 +76,20 @@ async def test_a_client_at_the_pace_of_time_does_not_pay_for_a_server_that_is_be
 async def test_the_inlet_is_bounded_in_messages() -> None:
     inlet = Inlet(SECOND, 2_000)
     for _ in range(MAX_QUEUED_MESSAGES):
-        inlet.put(Said(Marker(id="x"), 0.0))
+        inlet.put(Said(Marker(id="x"), 0.0, 0))
     with pytest.raises(ProtocolError, match="messages waited"):
-        inlet.put(Said(Marker(id="x"), 0.0))
+        inlet.put(Said(Marker(id="x"), 0.0, 0))
 
 
 async def test_audio_that_waits_is_taken_together_but_not_past_a_message() -> None:
     inlet = Inlet(SECOND, 10_000)
     for arrival in (1.0, 2.0):
         inlet.put(audio(0.1, arrival))
-    inlet.put(Said(Marker(id="x"), 3.0))
+    inlet.put(Said(Marker(id="x"), 3.0, 2))
     for arrival in range(4, 9):
         inlet.put(audio(0.1, arrival))
     first, said, second, third = [await inlet.get() for _ in range(4)]
-    assert first == Audio((bytes(3_200), bytes(3_200)), 1.0)
+    assert first == Audio((bytes(3_200), bytes(3_200)), 1.0, (0, 0))
     assert isinstance(said, Said)
     assert isinstance(second, Audio)
     assert isinstance(third, Audio)

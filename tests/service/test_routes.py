@@ -126,6 +126,7 @@ async def test_a_full_server_says_when_to_come_again(server: LiveServer) -> None
         await first.say(SessionStart())
         await first.until("session.started")
         async with talk(server) as second:
+            await second.say(SessionStart())
             assert await second.closed() == 1013
         (failed,) = second.heard
         assert failed.code == "capacity"

@@ -287,3 +287,23 @@ def test_a_gap_in_the_blocks_is_refused() -> None:
     segmenter = Segmenter(("A",), CONFIG)
     with pytest.raises(ValueError, match="begins at sample 512, not at 0"):
         segmenter.push(Block(FRAME_SAMPLES, np.zeros((1, FRAME_SAMPLES), np.float32)), [0.1])
+
+
+@settings(deadline=None, max_examples=40)
+@given(dialogues(), st.sets(st.integers(0, 60), max_size=6))
+def test_a_new_segmenter_goes_on_from_the_state_of_another(
+    sound: FloatArray, breaks: set[int]
+) -> None:
+    audio = AudioFormat(channels=sound.shape[1])
+    blocks = _blocks(audio, [(sound * 32_767).astype("<i2").tobytes()])
+    speakers = "ABC"[: sound.shape[1]]
+    whole = _segment(blocks, Segmenter(speakers, CONFIG, interim_samples=INTERIM))
+    segmenter = Segmenter(speakers, CONFIG, interim_samples=INTERIM)
+    items: list[Item] = []
+    for number, block in enumerate(blocks):
+        items += segmenter.push(block, _probabilities(block))
+        if number in breaks:
+            state = segmenter.state
+            segmenter = Segmenter(speakers, CONFIG, interim_samples=INTERIM, state=state)
+    items += segmenter.flush()
+    assert list(map(_plain, items)) == list(map(_plain, whole))

@@ -1,0 +1,94 @@
+"""What is kept of a session that can be taken up again, and who may go on with it.
+
+A session commits what it knows together with the events that tell of it, and only then sends them.
+So whoever takes it up finds a state and the events that led to it, never one without the other: the
+client says again what is not part of that state, and gets what it had not received.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from emotrace_protocol.messages import SessionStart
+from emotrace_service.understood import Understood
+
+TOKEN_BYTES = 32
+MAX_EVENTS = 600  # that wait for the client's ack
+BUFFER_MS = 30_000  # of audio that a client keeps
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Snapshot:
+    """A session between two of its steps.
+
+    sent, counts: events numbered so far, and by type. through, ahead: which of the client's
+    messages are part of it (Receipts). others: messages that have no number. over: nothing follows.
+    """
+
+    start: SessionStart
+    sent: int
+    counts: Mapping[str, int]
+    through: int
+    ahead: frozenset[int]
+    others: int
+    understood: Understood
+    over: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """An event as it is sent."""
+
+    sequence: int
+    text: str
+
+
+class TakenOver(Exception):
+    """Another connection goes on with the session."""
+
+
+class Lease(Protocol):
+    """The right to go on with one session; of all that were ever given, the newest has it.
+
+    token: with which a client may take the session up again.
+    """
+
+    token: str
+
+    async def commit(self, snapshot: Snapshot, events: Sequence[Told], acknowledged: int) -> None:
+        """Keep a state and the events that led to it from the last one; forget events up to number
+        `acknowledged`. Raises TakenOver."""
+
+    def confirm(self) -> None:
+        """The client has the token, so that the one that it came with is void: a connection that
+        breaks before the client has the new one must not lock it out."""
+
+    async def taken(self) -> None:
+        """Returns once another connection goes on with the session."""
+
+    async def leave(self) -> None:
+        """The connection broke, or the session is over: the client's time to come back begins."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """A session that goes on. events: those that its client has not received."""
+
+    lease: Lease
+    snapshot: Snapshot
+    events: tuple[Told, ...]
+
+
+class SessionStore(Protocol):
+    """All sessions that can be taken up again. window_ms: for how long after a break."""
+
+    window_ms: int
+
+    async def open(self, name: str) -> Lease:
+        """A new session."""
+
+    async def resume(self, name: str, token: str, sequence: int) -> Resumed:
+        """sequence: events that the client has received. Raises ProtocolError: session_unknown
+        (the same for a wrong token), or resume_expired, which says what was lost."""
