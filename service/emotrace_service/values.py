@@ -1,0 +1,159 @@
+"""Values as bytes: frozen dataclasses, tuples, mappings and arrays, and back again.
+
+For what leaves the process (a session's snapshot, in a store that other replicas read). Nothing but
+data is in the bytes: a class is named, must be a dataclass, NamedTuple, enum or pydantic model of
+our own packages that is loaded already, and is made by its constructor. Pickle could run anything.
+
+What occurs twice is the same object again afterwards, as features of an utterance must be, which
+are known by identity.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from typing import Any
+
+import msgpack
+import numpy as np
+from pydantic import BaseModel
+
+from emotrace_models.types import frozen_mapping
+
+OURS = ("emotrace_models.", "emotrace_service.", "emotrace_protocol.")
+TUPLE, LIST, MAPPING, FROZENSET, ARRAY, SOUND, OBJECT, AGAIN, ENUM, MODEL = range(10)
+FULL_SCALE = 32_768.0
+FAULTS = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
+
+
+class ValueInvalid(ValueError):
+    """Bytes that are no value of ours."""
+
+
+def encode(value: Any) -> bytes:
+    """Raises TypeError for what is no value."""
+    return bytes(msgpack.packb(_Encoder().node(value)))
+
+
+def decode(data: bytes) -> Any:
+    """Raises ValueInvalid."""
+    try:
+        node = msgpack.unpackb(data, strict_map_key=False)
+        return _Decoder().value(node)
+    except (*FAULTS, msgpack.UnpackException) as error:
+        raise ValueInvalid(f"no value: {error}") from error
+
+
+class _Encoder:
+    def __init__(self) -> None:
+        self._known: dict[int, int] = {}
+        self._kept: list[Any] = []  # so that no address is used twice meanwhile
+
+    def node(self, value: Any) -> Any:
+        plain = value is None or isinstance(value, bool | int | float | str | bytes)
+        if plain and not isinstance(value, Enum):
+            return value
+        known = self._known.get(id(value))
+        if known is not None:
+            return [AGAIN, known]
+        node = self._compound(value)
+        if node[0] in (ARRAY, SOUND, OBJECT):
+            self._known[id(value)] = len(self._kept)
+            self._kept.append(value)
+        return node
+
+    def _compound(self, value: Any) -> list[Any]:
+        if isinstance(value, Enum):
+            return [ENUM, _name(value), value.value]
+        if isinstance(value, BaseModel):
+            return [MODEL, _name(value), value.model_dump_json()]
+        if is_dataclass(value) and not isinstance(value, type):
+            parts = [self.node(getattr(value, one.name)) for one in fields(value)]
+            return [OBJECT, _name(value), *parts]
+        if isinstance(value, tuple):
+            if hasattr(value, "_fields"):
+                return [OBJECT, _name(value), *map(self.node, value)]
+            return [TUPLE, *map(self.node, value)]
+        if isinstance(value, list):
+            return [LIST, *map(self.node, value)]
+        if isinstance(value, Mapping):
+            return [MAPPING, *(self.node(part) for item in value.items() for part in item)]
+        if isinstance(value, frozenset):
+            return [FROZENSET, *map(self.node, value)]
+        if isinstance(value, np.ndarray):
+            return _array(value)
+        raise TypeError(f"{type(value).__name__} is no value that can be kept")
+
+
+def _array(array: np.ndarray[Any, Any]) -> list[Any]:
+    if array.dtype == np.float32 and array.size:
+        scaled = array * np.float32(FULL_SCALE)
+        short = scaled.astype(np.int16)
+        if np.array_equal(short, scaled):  # sound that came in 16 bits takes half the room
+            return [SOUND, list(array.shape), short.tobytes()]
+    return [ARRAY, array.dtype.str, list(array.shape), np.ascontiguousarray(array).tobytes()]
+
+
+def _name(value: Any) -> str:
+    kind = type(value)
+    if not kind.__module__.startswith(OURS):
+        raise TypeError(f"{kind.__module__}.{kind.__qualname__} is no class of ours")
+    return f"{kind.__module__}:{kind.__qualname__}"
+
+
+class _Decoder:
+    def __init__(self) -> None:
+        self._known: list[Any] = []
+
+    def value(self, node: Any) -> Any:
+        if not isinstance(node, list):
+            return node
+        tag, *parts = node
+        if tag == AGAIN:
+            return self._known[parts[0]]
+        value = self._made(tag, parts)
+        if tag in (ARRAY, SOUND, OBJECT):
+            self._known.append(value)
+        return value
+
+    def _made(self, tag: int, parts: list[Any]) -> Any:
+        if tag == TUPLE:
+            return tuple(map(self.value, parts))
+        if tag == LIST:
+            return list(map(self.value, parts))
+        if tag == MAPPING:
+            values = list(map(self.value, parts))
+            return frozen_mapping(dict(zip(values[::2], values[1::2], strict=True)))
+        if tag == FROZENSET:
+            return frozenset(map(self.value, parts))
+        if tag == ARRAY:
+            dtype, shape, data = parts
+            return np.frombuffer(data, np.dtype(dtype)).reshape(shape)
+        if tag == SOUND:
+            shape, data = parts
+            sound = np.frombuffer(data, np.int16).astype(np.float32) / np.float32(FULL_SCALE)
+            sound.setflags(write=False)
+            return sound.reshape(shape)
+        name, *rest = parts
+        kind = _class(name)
+        if tag == ENUM and issubclass(kind, Enum):
+            return kind(rest[0])
+        if tag == MODEL and issubclass(kind, BaseModel):
+            return kind.model_validate_json(rest[0])
+        if tag == OBJECT and (is_dataclass(kind) or hasattr(kind, "_fields")):
+            return kind(*map(self.value, rest))
+        raise ValueError(f"{name} is not what is said of it")
+
+
+def _class(name: str) -> Any:
+    module, _, path = name.partition(":")
+    if not f"{module}.".startswith(OURS):
+        raise ValueError(f"{module} is no module of ours")
+    found: Any = sys.modules[module]
+    for part in path.split("."):
+        found = getattr(found, part)
+    if not isinstance(found, type):
+        raise ValueError(f"{name} is no class")
+    return found
