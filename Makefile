@@ -12,9 +12,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet $(PIP_FLAGS) --constraint constraints.txt
 DATA ?= ../shared/data
-SYSTEM_PACKAGES := chromium espeak-ng pulseaudio pulseaudio-utils libasound2-plugins libportaudio2
+SYSTEM_PACKAGES := chromium espeak-ng pulseaudio pulseaudio-utils libasound2-plugins libportaudio2 redis-server haproxy $(if $(shell command -v npm),,nodejs npm)
 
-.PHONY: serve demo test test-long check bench bench-parts train train-free system-deps clean
+.PHONY: serve demo test test-long check bench bench-parts train train-free screenshots js-tools system-deps clean
 .DEFAULT_GOAL := serve
 
 $(BIN)/python:
@@ -31,6 +31,7 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing the service, training and development tools (the first time takes a few minutes)"
 	@$(PIP) --editable '.[dev]'
 	@$(PIP) --no-deps xlstm==2.0.6  # reference for parity tests; its own requirements are not needed
+	@$(PIP) --no-deps axe-playwright-python==0.1.8  # for its copy of axe-core; Playwright is not needed
 	@touch $@ $(VENV)/.service
 
 serve: $(VENV)/.service
@@ -51,6 +52,7 @@ check: $(VENV)/.dev
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m emotrace_protocol.schema docs/protocol --check
+	@$(BIN)/python -m emotrace_service.openapi docs/openapi.json --check
 
 bench: $(VENV)/.dev
 	@for command in pipeline "pipeline --bundle default" decoder scale "scale --sessions 1000" "live --overload"; do echo "== emotrace-bench $$command"; $(BIN)/emotrace-bench $$command || exit 1; done
@@ -75,6 +77,15 @@ train-free: $(VENV)/.dev
 	@$(BIN)/emotrace-train bundle --acoustic $(FREE)/acoustic --lexical $(FREE)/lexical --fusion $(FREE)/fusion --name free --version 1 --made-of free --out runs/bundles/free
 	@$(BIN)/emotrace-train evaluate-dialogues --composed $(FREE)/composed --bundle runs/bundles/free --seeds 3 --out $(FREE)/evaluation
 	@$(BIN)/emotrace-train report --bundle runs/bundles/free --data $(DATA) --dialogues $(FREE)/evaluation/report.json --out $(FREE)/report --update-card
+
+# The pictures of the page in docs/images.
+screenshots: $(VENV)/.dev
+	@OMP_NUM_THREADS=1 $(BIN)/python tests/screenshots.py
+
+# TypeScript and esbuild, for tests of the JavaScript package.
+js-tools: tests/js/node_modules/.ready
+tests/js/node_modules/.ready: tests/js/package-lock.json
+	@npm ci --prefix tests/js --silent --no-audit --no-fund && touch $@
 
 system-deps:
 	@apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(SYSTEM_PACKAGES)

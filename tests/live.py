@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,11 @@ TIMINGS = "timings"
 
 @dataclass(frozen=True)
 class LiveServer:
+    """stop: as a signal does."""
+
     url: str
     serving: Serving
+    stop: Callable[[], None]
 
     @property
     def stream_url(self) -> str:
@@ -61,9 +65,10 @@ def live_server(bundle: Path, **options: Any) -> Iterator[LiveServer]:
         thread.start()
         try:
             assert warm.wait(60), "the server did not become ready"
-            yield LiveServer(f"http://127.0.0.1:{port}", serving)
+            stop = partial(server.handle_exit, 0, None)
+            yield LiveServer(f"http://127.0.0.1:{port}", serving, stop)
         finally:
-            server.handle_exit(0, None)
+            server.should_exit = True
             thread.join(30)
     assert not thread.is_alive(), "the server did not end"
 

@@ -1,10 +1,12 @@
 """Clients: what a person touches."""
 
 from emotrace_clients.connecting import DEFAULT_URL, connect
+from emotrace_clients.dialogue import Dialogue
 from emotrace_clients.errors import (
     ConnectionLost,
     EmotraceError,
     EventsUnread,
+    ExtraMissing,
     MicrophoneError,
     ProtocolBroken,
     ServerNotReady,
@@ -12,13 +14,17 @@ from emotrace_clients.errors import (
     SessionFailed,
     SourceError,
 )
+from emotrace_clients.line import ConnectionChange
 from emotrace_clients.session import Session
 
 __all__ = [
     "DEFAULT_URL",
+    "ConnectionChange",
     "ConnectionLost",
+    "Dialogue",
     "EmotraceError",
     "EventsUnread",
+    "ExtraMissing",
     "MicrophoneError",
     "ProtocolBroken",
     "ServerNotReady",

@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from urllib.parse import urlsplit
 
 import websockets.asyncio.client
 from websockets.exceptions import InvalidHandshake, InvalidStatus, InvalidURI
 
 from emotrace_clients.errors import ServerNotReady, ServerUnreachable
+from emotrace_clients.line import OnConnection
 from emotrace_clients.session import Session
 from emotrace_protocol.messages import AudioFormat, Endpointing, SessionStart, Transcription
 
 DEFAULT_URL = "ws://127.0.0.1:8080/v1/stream"
 DEFAULT_EVENT_BUFFER = 4_096
 OPEN_TIMEOUT_S = 10.0
+PING_EVERY_S = 5.0  # a connection that is dead without a word is found out while all sound is kept
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -34,6 +37,8 @@ async def connect(
     labels: Sequence[str] | str | None = None,
     purpose: str | None = None,
     event_buffer: int = DEFAULT_EVENT_BUFFER,
+    resume: bool = True,
+    on_connection: OnConnection | None = None,
 ) -> AsyncIterator[Session]:
     """Opens a session: `async with connect(audio=16_000, speakers=("Ann", "Ben")) as session:`.
 
@@ -44,6 +49,11 @@ async def connect(
     labels: one of the bundle's label sets, by its names or by its scheme ("common4"); default: the
         bundle's own. `session.started.label_sets` has them all.
     event_buffer: how many events may wait to be read.
+    resume: where the connection breaks, open another and go on with the session, if the server
+        offers it (`session.started.resume`). What was sent meanwhile is kept and sent then, events
+        that were missed come then: readers see one stream. Where it cannot be, ConnectionLost says
+        what is missing.
+    on_connection: gets a ConnectionChange when the connection broke, and when it is back.
 
     Leaving the block closes the connection; call `end()` and read to session.ended before, so that
     nothing is lost. Raises ServerUnreachable, ServerNotReady, SessionFailed, ConnectionLost, and
@@ -61,9 +71,10 @@ async def connect(
         bundle=bundle,
         labels=labels if labels is None or isinstance(labels, str) else tuple(labels),
         purpose=purpose,
+        resume=resume,
     )
     socket = await _open(url)
-    session = Session(socket, start, event_buffer)
+    session = Session(socket, start, event_buffer, partial(_open, url), on_connection)
     try:
         async with asyncio.timeout(OPEN_TIMEOUT_S):
             await session.open()
@@ -89,6 +100,7 @@ async def _open(url: str) -> websockets.asyncio.client.ClientConnection:
             url,
             compression=None,
             open_timeout=OPEN_TIMEOUT_S,
+            ping_interval=PING_EVERY_S,
             proxy=None if host in LOOPBACK else True,
         )
     except (InvalidURI, ValueError):

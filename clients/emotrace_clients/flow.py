@@ -20,36 +20,46 @@ _SHARE = 3  # a third of the server's limit: it warns from a half on
 _MARKERS = 4  # a window
 
 
+def second_bytes(audio: AudioFormat) -> int:
+    """Bytes of one second of audio, all channels."""
+    return SAMPLE_BYTES[audio.encoding] * audio.channels * audio.sample_rate
+
+
 class FlowWindow:
-    """Counts bytes sent and processed. piece_bytes: the most that one message should carry."""
+    """Positions are bytes of audio since the session began, so that they outlast a connection.
+
+    piece_bytes: the most that one message should carry. processed: up to here the server is done.
+    """
 
     def __init__(self, audio: AudioFormat, audio_queue_ms: int) -> None:
-        second_bytes = SAMPLE_BYTES[audio.encoding] * audio.channels * audio.sample_rate
-        self._window_bytes = max(1_000, audio_queue_ms // _SHARE) * second_bytes // 1_000
+        window_ms = max(1_000, audio_queue_ms // _SHARE)
+        self._window_bytes = window_ms * second_bytes(audio) // 1_000
         self.piece_bytes = self._window_bytes // _MARKERS
-        self._sent = 0
-        self._processed = 0
+        self.processed = 0
         self._marked = 0
         self._waiting: dict[str, int] = {}
 
-    def has_room(self) -> bool:
-        """Whether another piece may be sent."""
-        return self._sent - self._processed + self.piece_bytes <= self._window_bytes
+    def has_room(self, sent: int) -> bool:
+        """Whether another piece may be sent after `sent` bytes."""
+        return sent - self.processed + self.piece_bytes <= self._window_bytes
 
-    def send(self, size: int) -> str | None:
-        """A piece of `size` bytes was sent; gives the marker to send now, if one is due."""
-        self._sent += size
-        if self._sent - self._marked < self.piece_bytes:
+    def mark(self, said: int) -> str | None:
+        """The marker that is to follow the byte `said`, if one is due."""
+        if said - self._marked < self.piece_bytes:
             return None
-        self._marked = self._sent
-        marker = f"{PREFIX}{self._sent}"
-        self._waiting[marker] = self._sent
+        self._marked = said
+        marker = f"{PREFIX}{said}"
+        self._waiting[marker] = said
         return marker
 
     def reach(self, marker: str) -> bool:
         """A marker came back; False: it is none of this window's."""
-        sent = self._waiting.pop(marker, None)
-        if sent is None:
+        position = self._waiting.pop(marker, None)
+        if position is None:
             return False
-        self._processed = sent
+        self.processed = position
         return True
+
+    def skip(self, position: int) -> None:
+        """The server goes on from `position`, on another connection: what was before is done."""
+        self.processed = max(self.processed, position)

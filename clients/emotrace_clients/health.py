@@ -1,4 +1,4 @@
-"""Is a server ready? Its /readyz says so before a session is tried."""
+"""What a server says of itself over HTTP: is it ready, and what do its metrics tell?"""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ from urllib.request import ProxyHandler, build_opener
 
 from emotrace_clients.connecting import LOOPBACK, not_running
 from emotrace_clients.errors import ServerNotReady, ServerUnreachable
+from emotrace_clients.exposition import Scrape
 
 TIMEOUT_S = 5.0
 PATIENCE_S = 30.0  # models warm up in less
 PAUSE_S = 0.5
+SCHEMES = {"ws": "http", "wss": "https", "http": "http", "https": "https"}
+OK = 200
 
 
 def await_ready(url: str, sleep: Callable[[float], object]) -> None:
@@ -35,28 +38,55 @@ def check_ready(url: str) -> dict[str, Any]:
     Raises ServerUnreachable where nothing answers, ServerNotReady where the server does and says
     that it cannot take a session.
     """
+    status, said = read_ready(url)
+    if status != OK:
+        raise ServerNotReady(
+            f"The server at {urlsplit(url).netloc} is not ready "
+            f"({said.get('reason') or f'HTTP {status}'}). "
+            "Wait until it has started; its log says more."
+        )
+    return said
+
+
+def read_ready(url: str) -> tuple[int, dict[str, Any]]:
+    """The HTTP status of /readyz, and what it says: ready or not, and why.
+
+    Raises ServerUnreachable where nothing answers.
+    """
+    status, body = _get(url, "/readyz")
+    try:
+        said = json.loads(body)
+    except ValueError:
+        said = {}
+    return status, said if isinstance(said, dict) else {}
+
+
+def read_metrics(url: str) -> Scrape:
+    """What /metrics says. Raises ServerUnreachable where nothing answers, or something else."""
+    status, body = _get(url, "/metrics")
+    try:
+        if status != OK:
+            raise ValueError(f"HTTP {status}")
+        return Scrape(body.decode())
+    except ValueError as error:
+        raise ServerUnreachable(
+            f"What answers at {urlsplit(url).netloc} gives no metrics ({error}). "
+            "Is it an Emotrace server, and may this address read its /metrics?"
+        ) from None
+
+
+def _get(url: str, path: str) -> tuple[int, bytes]:
     try:
         parts = urlsplit(url)
-        address = f"{'https' if parts.scheme == 'wss' else 'http'}://{parts.netloc}/readyz"
+        if parts.scheme not in SCHEMES or not parts.hostname:
+            raise ValueError("that is no address; it looks like ws://127.0.0.1:8080/v1/stream")
+        address = f"{SCHEMES[parts.scheme]}://{parts.netloc}{path}"
         proxies = ProxyHandler({}) if parts.hostname in LOOPBACK else ProxyHandler()
         with build_opener(proxies).open(address, timeout=TIMEOUT_S) as response:
-            return _said(response.read())
+            return response.status, response.read()
     except HTTPError as error:
         with error:
-            said = _said(error.read())
-        reason = said.get("reason") or f"HTTP {error.code}"
-        raise ServerNotReady(
-            f"The server at {parts.netloc} is not ready ({reason}). "
-            "Wait until it has started; its log says more."
-        ) from None
+            return error.code, error.read()
     except (URLError, OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise ServerUnreachable(not_running(url, reason)) from None
-
-
-def _said(body: bytes) -> dict[str, Any]:
-    try:
-        data = json.loads(body)
-    except ValueError:
-        return {}
-    return data if isinstance(data, dict) else {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 
 from emotrace_clients import wording
@@ -30,6 +31,10 @@ class JsonLines:
     def show(self, event: ServerEvent) -> None:
         self._write(encode(event))
 
+    def note(self, sentence: str) -> None:
+        """Goes to standard error: the lines are events and nothing else."""
+        print(wording.printable(sentence), file=sys.stderr)
+
 
 class PlainLines:
     """Finals, revisions, warnings and errors as sentences; nothing depends on colour."""
@@ -41,6 +46,9 @@ class PlainLines:
     def show(self, event: ServerEvent) -> None:
         for line in self._lines(event):
             self._write(line)
+
+    def note(self, sentence: str) -> None:
+        self._write(f"note  {wording.printable(sentence)}")
 
     def _lines(self, event: ServerEvent) -> list[str]:
         match event:

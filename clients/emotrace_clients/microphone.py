@@ -12,7 +12,7 @@ import os
 import sys
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import ModuleType, TracebackType
 from typing import Any, Self
 
@@ -22,13 +22,15 @@ from emotrace_clients.errors import MicrophoneError
 from emotrace_clients.levels import levels_dbfs
 
 PREFERRED_RATES = (16_000, 48_000, 44_100, 24_000, 8_000)
-MAX_WAITING_MS = 10_000
+MAX_WAITING_MS = 40_000  # a connection that is dead without a word is found out in less
+STALL_S = 5.0
 
 NO_DRIVER = (
     "The microphone needs the library PortAudio: `apt-get install libportaudio2` on Debian and "
     "Ubuntu, `dnf install portaudio` on Fedora (on macOS and Windows it comes with sounddevice)."
 )
 NO_PACKAGE = "The microphone needs the package sounddevice: `pip install 'emotrace[microphone]'`."
+STOPPED = "The microphone stopped giving sound. Is it still plugged in?"
 NO_DEVICE = (
     "No microphone was found. Plug one in, or allow this program to use it in the system's sound "
     "or privacy settings; `emotrace listen --list-devices` shows what there is. Without one, "
@@ -67,8 +69,9 @@ class Microphone:
         self._stream: Any = None
 
     async def __aenter__(self) -> Self:
-        try:
-            with _quiet_drivers():
+        with ExitStack() as quiet:  # for as long as it is open: a device may be unplugged
+            quiet.enter_context(_quiet_drivers())
+            try:
                 self._stream = self._sounddevice.RawInputStream(
                     samplerate=self.sample_rate,
                     blocksize=self.sample_rate * self._block_ms // 1000,
@@ -79,11 +82,12 @@ class Microphone:
                     finished_callback=self._finished,
                 )
                 self._stream.start()
-        except self._sounddevice.PortAudioError as error:
-            raise MicrophoneError(
-                f"The microphone cannot be opened: {error}. Is another program using it? "
-                "`emotrace listen --list-devices` shows the others."
-            ) from None
+            except self._sounddevice.PortAudioError as error:
+                raise MicrophoneError(
+                    f"The microphone cannot be opened: {error}. Is another program using it? "
+                    "`emotrace listen --list-devices` shows the others."
+                ) from None
+            self._quiet = quiet.pop_all()
         return self
 
     async def __aexit__(
@@ -92,13 +96,17 @@ class Microphone:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        with _quiet_drivers():
+        with self._quiet:
             self._stream.close()
 
     async def blocks(self) -> AsyncIterator[bytes]:
         """Blocks of s16le, `channels` interleaved, without end."""
         while True:
-            await self._arrived.wait()
+            try:
+                async with asyncio.timeout(STALL_S):
+                    await self._arrived.wait()
+            except TimeoutError:  # some drivers do not tell that a device is gone
+                self._fail(STOPPED)
             if self._failure is not None:
                 raise self._failure
             block = self._waiting.popleft()
@@ -130,9 +138,7 @@ class Microphone:
     def _finished(self) -> None:
         """On PortAudio's thread: the stream ended, by closing it or by itself."""
         if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(
-                self._fail, "The microphone stopped giving sound. Is it still plugged in?"
-            )
+            self._loop.call_soon_threadsafe(self._fail, STOPPED)
 
     def _take(self, block: bytes, overflowed: bool) -> None:
         self.dropped += overflowed
@@ -153,11 +159,15 @@ class Microphone:
 
 def device_names() -> list[str]:
     """The inputs that there are, one line each: number, name, channels. Raises MicrophoneError."""
-    sounddevice = _sounddevice()
+    inputs = _inputs(_sounddevice())
+    return [f"{one['index']:3}  {one['name']}  ({one['max_input_channels']} in)" for one in inputs]
+
+
+def _inputs(sounddevice: ModuleType) -> list[dict[str, Any]]:
     inputs = [one for one in sounddevice.query_devices() if one["max_input_channels"] > 0]
     if not inputs:
         raise MicrophoneError(NO_DEVICE)
-    return [f"{one['index']:3}  {one['name']}  ({one['max_input_channels']} in)" for one in inputs]
+    return inputs
 
 
 def _sounddevice() -> ModuleType:
@@ -174,15 +184,18 @@ def _sounddevice() -> ModuleType:
 
 def _input_device(sounddevice: ModuleType, device: int | str | None, channels: int) -> int:
     """The device's number. Raises MicrophoneError where there is none such."""
-    if not any(one["max_input_channels"] > 0 for one in sounddevice.query_devices()):
-        raise MicrophoneError(NO_DEVICE)
+    inputs = _inputs(sounddevice)
     try:
         found = sounddevice.query_devices(device, "input")
     except (ValueError, sounddevice.PortAudioError) as error:
-        raise MicrophoneError(
-            f"There is no input device {device!r} ({error}). "
-            "`emotrace listen --list-devices` shows what there is."
-        ) from None
+        there = "; ".join(f"{one['index']} {one['name']}" for one in inputs)
+        if device is None:
+            told = f"The system has no input that is used by default ({error}). Choose one with"
+        elif isinstance(device, str) and "multiple" in str(error).lower():
+            told = f"Several inputs are called {device!r}. Give the number of one with"
+        else:
+            told = f"There is no input device {device!r}. Give another with"
+        raise MicrophoneError(f"{told} --device: {there}.") from None
     if found["max_input_channels"] < channels:
         raise MicrophoneError(
             f"{found['name']} has {found['max_input_channels']} input channel(s), and {channels} "
@@ -193,14 +206,18 @@ def _input_device(sounddevice: ModuleType, device: int | str | None, channels: i
 
 @contextmanager
 def _quiet_drivers() -> Iterator[None]:
-    """Keeps ALSA and JACK, which print to the process's standard error, out of the view."""
-    sys.stderr.flush()
+    """Keeps PortAudio, ALSA and JACK, which print to the process's standard error, out of the view.
+    What Python prints there is still printed."""
+    python = sys.stderr
+    python.flush()
     kept = os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
-        os.dup2(nowhere, 2)
-        yield
+        with os.fdopen(os.dup(2), "w", buffering=1) as sys.stderr:
+            os.dup2(nowhere, 2)
+            yield
     finally:
+        sys.stderr = python
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nowhere)

@@ -1,9 +1,9 @@
 """One session as a client sees it: send audio and text, read typed events.
 
-A task of its own reads the socket, checks the order (ClientConversation), and puts events into a
-bounded buffer. When the buffer is full it stops reading: the server then waits, and in the end cuts
-off a client that never reads (`slow_consumer`). In the other direction `send_audio` waits while as
-much audio is under way as the server should hold (FlowWindow).
+The connections are the Line's. Events wait in a bounded buffer; when it is full the line is not
+read: the server then waits, and in the end cuts off a client that never reads (`slow_consumer`). In
+the other direction `send_audio` waits while as much audio is under way as the server should hold,
+or, while there is no connection, as much is kept as was agreed.
 """
 
 from __future__ import annotations
@@ -11,73 +11,69 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from websockets.asyncio.client import ClientConnection
-from websockets.exceptions import ConnectionClosed
-from websockets.frames import CloseCode
 
-from emotrace_clients.errors import (
-    ConnectionLost,
-    EmotraceError,
-    EventsUnread,
-    ProtocolBroken,
-    SessionFailed,
-)
-from emotrace_clients.flow import PREFIX, FlowWindow
+from emotrace_clients.errors import ConnectionLost, EmotraceError, EventsUnread
+from emotrace_clients.flow import PREFIX
+from emotrace_clients.line import Dial, Line, OnConnection
 from emotrace_clients.samples import Samples, wire_bytes
-from emotrace_protocol import (
-    ClientConversation,
-    ConversationError,
-    Message,
-    ProtocolError,
-    ServerEvent,
-    State,
-    UnknownEvent,
-    decode_event,
-    encode,
-)
-from emotrace_protocol.events import Failed, MarkerReached, SessionEnded, SessionStarted, Totals
-from emotrace_protocol.messages import Ack, Image, Marker, SessionEnd, SessionStart, UtteranceText
+from emotrace_clients.wording import counted
+from emotrace_protocol import Message, ServerEvent
+from emotrace_protocol.events import MarkerReached, SessionEnded, SessionStarted, Totals
+from emotrace_protocol.messages import Image, Marker, SessionEnd, SessionStart, UtteranceText
 
 
 class Session:
     """A running session. `connect` makes it.
 
     totals: what the server counted, once session.ended has been read from the socket. Iterating
-    gives events up to and including session.ended; unknown events of a newer server, and the echoes
-    of the flow window's markers, are counted and left out.
+    gives events up to and including session.ended, over as many connections as it takes; unknown
+    events of a newer server, `input.ack`, and the echoes of the flow window's markers, are counted
+    and left out.
     """
 
-    def __init__(self, socket: ClientConnection, start: SessionStart, event_buffer: int) -> None:
+    def __init__(
+        self,
+        socket: ClientConnection,
+        start: SessionStart,
+        event_buffer: int,
+        dial: Dial,
+        on_connection: OnConnection | None,
+    ) -> None:
         self.totals: Totals | None = None
-        self._socket = socket
+        self._line = Line(socket, start, dial, self._take, on_connection)
+        self._changed = self._line.changed
         self._start = start
         self._started: SessionStarted | None = None
-        self._flow: FlowWindow | None = None
-        self._conversation = ClientConversation()
         self._events: deque[ServerEvent] = deque()
         self._event_buffer = event_buffer
-        self._changed = asyncio.Condition()
         self._markers: dict[str, asyncio.Future[MarkerReached]] = {}
-        self._failure: EmotraceError | None = None
-        self._finished = False
         self._was_read = False
         self._closing = False
-        self._receiving: asyncio.Task[None] | None = None
+
+    def __repr__(self) -> str:
+        if self._started is None:
+            return "<Session: not started>"
+        line, bundle = self._line, self._started.bundle
+        state = "over" if line.over else "open" if line.up else "reconnecting"
+        return (
+            f"<Session {self._started.session}: {state}, bundle {bundle.name} {bundle.version}, "
+            f"speakers {', '.join(self._started.speakers)}, "
+            f"{counted(line.conversation.received, 'event')}>"
+        )
 
     async def open(self) -> None:
         """Says session.start and waits for session.started. `connect` calls it.
 
         Raises SessionFailed where the server refuses, ConnectionLost where it goes away.
         """
-        self._conversation.start()
-        await self._send(encode(self._start))
-        self._receiving = asyncio.create_task(self._receive())
+        self._line.open()
         async with self._changed:
-            await self._changed.wait_for(lambda: self._started or self._finished)
+            await self._changed.wait_for(lambda: self._started or self._line.over)
         if self._started is None:
-            raise self._failure or self._lost()
+            raise self._ended_early()
 
     @property
     def started(self) -> SessionStarted:
@@ -91,9 +87,7 @@ class Session:
         async with self._changed:
             self._closing = True  # whatever still comes is read and dropped: no full buffer stalls
             self._changed.notify_all()
-        await self._socket.close()
-        if self._receiving is not None:
-            await self._receiving
+        await self._line.close()
 
     async def send_audio(self, samples: Samples) -> None:
         """Sends bytes in the declared format, or an array (see `wire_bytes`), in order.
@@ -102,15 +96,13 @@ class Session:
         EventsUnread where more events wait than the buffer holds and nobody has begun to read them.
         """
         data = memoryview(wire_bytes(samples, self._start.audio)).cast("B")
-        flow = self._flow
-        if flow is None:
-            raise RuntimeError("the session is not open")
-        for at in range(0, len(data), flow.piece_bytes):
-            await self._await_room(flow)
-            self._conversation.send_audio()
-            piece = data[at : at + flow.piece_bytes]
-            await self._send(piece)
-            if (marker := flow.send(len(piece))) is not None:
+        size = self._line.piece_bytes
+        for at in range(0, len(data), size):
+            await asyncio.sleep(0)  # a reader that was created just now begins
+            await self._await_room(lambda: self._has_room() and self._line.has_room())
+            self._check_being_read()
+            marker = await self._line.say_audio(bytes(data[at : at + size]))
+            if marker is not None:
                 await self._say(Marker(id=marker))
 
     async def send_text(
@@ -146,13 +138,19 @@ class Session:
         try:
             await self._say(Marker(id=id))
             self._check_being_read()
-            return await reached
+            async with self._changed:
+                await self._changed.wait_for(lambda: reached.done() or self._line.over)
+            if not reached.done():
+                raise self._ended_early()
+            return reached.result()
         finally:
             del self._markers[id]
 
     async def ack(self, sequence: int) -> None:
-        """Tells the server that events up to `sequence` have arrived."""
-        await self._say(Ack(sequence=sequence))
+        """Tells the server that events up to `sequence` have arrived. A session that can be resumed
+        does so by itself."""
+        self._check_failure()
+        await self._line.acknowledge(sequence)
 
     async def end(self) -> None:
         """Says that no more audio comes. Then read events until session.ended."""
@@ -165,41 +163,31 @@ class Session:
         """The next event. After the last: stops, or raises what ended the session early."""
         self._was_read = True
         async with self._changed:
-            await self._changed.wait_for(lambda: self._events or self._finished)
+            await self._changed.wait_for(lambda: self._events or self._line.over)
             if self._events:
                 event = self._events.popleft()
                 self._changed.notify_all()
                 return event
-        if self._failure is not None:
-            raise self._failure
+        self._check_failure()
         raise StopAsyncIteration
 
     async def _say(self, message: Message) -> None:
-        if self._failure is not None:
-            raise self._failure
-        self._conversation.send(message)
-        await self._send(encode(message))
+        self._check_failure()
+        await self._await_room(lambda: self._line.ring.has_room(0))
+        await self._line.say(message)
 
-    async def _send(self, data: str | memoryview) -> None:
-        try:
-            await self._socket.send(data)
-        except ConnectionClosed:
-            if self._receiving is not None:
-                await self._receiving  # its last events say why
-            raise self._failure or self._lost() from None
-
-    async def _await_room(self, flow: FlowWindow) -> None:
+    async def _await_room(self, has_room: Callable[[], bool]) -> None:
         """Raises what ended the session, if anything did."""
-
-        def may_go_on() -> bool:
-            return self._finished or self._is_stuck() or (self._has_room() and flow.has_room())
-
-        await asyncio.sleep(0)  # a reader that was created just now begins
         async with self._changed:
-            await self._changed.wait_for(may_go_on)
-        if self._failure is not None:
-            raise self._failure
-        self._check_being_read()
+            await self._changed.wait_for(lambda: self._line.over or self._is_stuck() or has_room())
+        self._check_failure()
+
+    def _check_failure(self) -> None:
+        if self._line.failure is not None:
+            raise self._line.failure
+
+    def _ended_early(self) -> EmotraceError:
+        return self._line.failure or ConnectionLost("the session ended before the answer came")
 
     def _has_room(self) -> bool:
         return len(self._events) < self._event_buffer
@@ -218,73 +206,23 @@ class Session:
             "another task (or thread) while you send, or connect with a larger event_buffer"
         )
 
-    async def _receive(self) -> None:
-        try:
-            async for text in self._socket:
-                await self._take(text)
-        except ConnectionClosed:
-            pass  # how it ended is judged below
-        except (ConversationError, ProtocolError) as error:
-            self._failure = ProtocolBroken(
-                f"the server does not keep to the protocol: {error}. "
-                "Client and server may be of different versions."
-            )
-            await self._socket.close(1002)
-        finally:
-            await self._finish()
-
-    async def _take(self, text: str | bytes) -> None:
-        if isinstance(text, bytes):
-            raise ConversationError("a binary message came from the server")
-        event = decode_event(text)
-        self._conversation.receive(event)
-        if isinstance(event, UnknownEvent):
-            return
+    async def _take(self, event: ServerEvent) -> None:
+        """An event of the line, in order."""
         if isinstance(event, SessionStarted):
             self._started = event
-            self._flow = FlowWindow(self._start.audio, event.limits.audio_queue_ms)
-        elif isinstance(event, Failed) and event.fatal:
-            self._failure = SessionFailed(event)
         elif isinstance(event, SessionEnded):
             self.totals = event.totals
         async with self._changed:
-            if isinstance(event, MarkerReached) and self._flow and self._flow.reach(event.id):
-                self._changed.notify_all()
-                return
             if self._is_stuck():
-                self._fail_markers(self._unread())
+                for waiting in self._markers.values():
+                    if not waiting.done():
+                        waiting.set_exception(self._unread())
                 self._changed.notify_all()
             await self._changed.wait_for(lambda: self._has_room() or self._closing)
             if not self._closing:
                 self._events.append(event)
+            if isinstance(event, MarkerReached):
+                waiting_for = self._markers.get(event.id)
+                if waiting_for is not None and not waiting_for.done():
+                    waiting_for.set_result(event)
             self._changed.notify_all()
-        if isinstance(event, MarkerReached):
-            waiting = self._markers.get(event.id)
-            if waiting is not None and not waiting.done():
-                waiting.set_result(event)
-
-    def _fail_markers(self, error: EmotraceError) -> None:
-        for waiting in self._markers.values():
-            if not waiting.done():
-                waiting.set_exception(error)
-
-    async def _finish(self) -> None:
-        if self._failure is None and self._conversation.state is not State.ENDED:
-            self._failure = self._lost()
-        self._fail_markers(
-            self._failure or ConnectionLost("the session ended before the marker came back")
-        )
-        async with self._changed:
-            self._finished = True
-            self._changed.notify_all()
-
-    def _lost(self) -> ConnectionLost:
-        code, reason = self._socket.close_code, self._socket.close_reason
-        if code is None or code == CloseCode.ABNORMAL_CLOSURE:
-            said = "without a close frame"
-        else:
-            said = f"close code {code}{f', {reason}' if reason else ''}"
-        return ConnectionLost(
-            f"the connection to the server was lost before session.ended ({said}). "
-            "Is the server still running? Its log says more; connect again for a new session."
-        )

@@ -8,7 +8,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
-from emotrace_clients.errors import ConnectionLost, ProtocolBroken, SessionFailed
+from emotrace_clients.errors import (
+    ConnectionLost,
+    EmotraceError,
+    MicrophoneError,
+    ProtocolBroken,
+    SessionFailed,
+    SourceError,
+)
 from emotrace_clients.samples import Samples
 from emotrace_clients.session import Session
 from emotrace_clients.turns import TurnMatcher
@@ -63,7 +70,8 @@ async def converse(
     """Sends all blocks and ends the session, while events are shown as they come.
 
     turns: the words; given, each `speech.ended` is answered with `utterance.text`, as long as the
-    server can use words. Raises what `blocks` or `Session` raises, whichever comes first.
+    server can use words. Raises what `blocks` or `Session` raises, whichever comes first. A source
+    that fails (SourceError, MicrophoneError) first ends the session: what it gave is estimated.
     """
     sending = asyncio.create_task(_send(session, blocks))
     reading = asyncio.create_task(_read(session, show, turns))
@@ -76,16 +84,24 @@ async def converse(
         ):
             sending.result()
         await reading
+        if sending.done() and (fault := sending.result()) is not None:
+            raise fault
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _send(session: Session, blocks: AsyncIterator[Samples]) -> None:
-    async for block in blocks:
-        await session.send_audio(block)
+async def _send(session: Session, blocks: AsyncIterator[Samples]) -> EmotraceError | None:
+    """Gives the fault of the source, if it had one."""
+    fault = None
+    try:
+        async for block in blocks:
+            await session.send_audio(block)
+    except (SourceError, MicrophoneError) as error:
+        fault = error
     await session.end()
+    return fault
 
 
 async def _read(session: Session, show: Show, turns: TurnMatcher | None) -> None:

@@ -16,6 +16,7 @@ from typing import Any, Self, TypeVar
 from emotrace_clients import connecting
 from emotrace_clients import session as asynchronous
 from emotrace_clients.connecting import DEFAULT_EVENT_BUFFER, DEFAULT_URL
+from emotrace_clients.line import OnConnection
 from emotrace_clients.samples import Samples
 from emotrace_protocol import ServerEvent
 from emotrace_protocol.events import MarkerReached, SessionStarted, Totals
@@ -56,6 +57,9 @@ class Session:
             self._run(self._opening.__aexit__(None, None, None))
         finally:
             self._stop()
+
+    def __repr__(self) -> str:
+        return repr(self._session) if self._session is not None else "<Session: not open>"
 
     @property
     def started(self) -> SessionStarted:
@@ -145,10 +149,13 @@ def connect(
     labels: Sequence[str] | str | None = None,
     purpose: str | None = None,
     event_buffer: int = DEFAULT_EVENT_BUFFER,
+    resume: bool = True,
+    on_connection: OnConnection | None = None,
 ) -> Session:
     """Opens a session: `with connect(audio=16_000, speakers=("Ann", "Ben")) as session:`.
 
-    Arguments and errors are those of `emotrace_clients.connect`.
+    Arguments and errors are those of `emotrace_clients.connect`; `on_connection` is called in the
+    session's own thread.
     """
     return Session(
         connecting.connect(
@@ -163,5 +170,7 @@ def connect(
             labels=labels,
             purpose=purpose,
             event_buffer=event_buffer,
+            resume=resume,
+            on_connection=on_connection,
         )
     )

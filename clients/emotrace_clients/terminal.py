@@ -8,7 +8,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.padding import Padding
 from rich.text import Text
@@ -49,11 +49,13 @@ class LiveView:
     """A context manager: the footer lives inside it.
 
     levels_dbfs: the loudness of each speaker, set from outside; None where there is no meter.
+    progress: of a file, set from outside; None where there is none.
     """
 
     def __init__(self, console: Console, *, hint: str = "") -> None:
         self.levels_dbfs: tuple[float, ...] | None = None
-        self._console = console
+        self.progress: RenderableType | None = None
+        self.console = console
         self._hint = hint
         self._speakers: tuple[str, ...] = ()
         self._widths = (1, 1)  # of the columns of speakers and labels
@@ -119,7 +121,7 @@ class LiveView:
 
     def note(self, sentence: str) -> None:
         """Prints a sentence of the client's own."""
-        self._print(Text(sentence, style="yellow"))
+        self._print(Text(f"   ! {wording.printable(sentence)}", style="yellow"))
 
     def _fall_silent(self, speaker: str) -> None:
         self._speaking.pop(speaker, None)
@@ -137,7 +139,8 @@ class LiveView:
         estimate += f"{wording.bar(final.confidence)} {wording.percent(final.confidence)}"
         line.append(estimate, style="dim" if final.abstained else _style(final.label))
         line.append("  unsure" if final.abstained else "")
-        line.append(f"  {wording.dialogue(final)}", style=_style(final.decoder.label))
+        if in_dialogue := wording.dialogue(final):
+            line.append(f"  {in_dialogue}", style=_style(final.decoder.label))
         reason = Text()
         if words := self._words.pop(final.utterance, ""):
             reason.append(f"“{wording.printable(words)}” ", style="italic")
@@ -148,7 +151,7 @@ class LiveView:
         return Group(line, Padding(reason, (0, 0, 0, REASON_INDENT)))
 
     def _footer(self) -> Group:
-        lines = []
+        lines: list[RenderableType] = []
         for n, speaker in enumerate(self._speakers):
             width = self._widths[0]
             line = Text(f" {wording.printable(speaker):<{width}.{width}} ", style="bold")
@@ -163,6 +166,8 @@ class LiveView:
             else:
                 line.append("silent", style="dim")
             lines.append(line)
+        if self.progress is not None:
+            lines.append(self.progress)
         if self._hint:
             lines.append(Text(f" {self._hint}", style="dim"))
         return Group(*lines)

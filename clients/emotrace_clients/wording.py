@@ -56,6 +56,11 @@ def percent(share: float) -> str:
     return f"{share:4.0%}".replace("%", " %")
 
 
+def counted(number: int, thing: str) -> str:
+    """`1 utterance`, `2 utterances`."""
+    return f"{number} {thing}{'s' * (number != 1)}"
+
+
 def emotion(estimate: Estimate) -> str:
     """The label, or that the model abstained."""
     label = printable(estimate.label)
@@ -63,7 +68,10 @@ def emotion(estimate: Estimate) -> str:
 
 
 def dialogue(final: EmotionFinal) -> str:
-    """What the decoder makes of it in the light of the dialogue."""
+    """What the decoder makes of it in the light of the dialogue, or nothing where that is the
+    label that it has already."""
+    if final.decoder.label == final.label:
+        return ""
     return f"in dialogue: {printable(final.decoder.label)}"
 
 
@@ -159,13 +167,20 @@ def opening(started: SessionStarted) -> list[str]:
 def closing(totals: Totals, reason: str) -> list[str]:
     """The totals, in sentences. That they fit what came, the session has checked already."""
     lines = [
-        f"{totals.audio_ms / 1000:.1f} s of sound, {totals.utterances} utterances, "
-        f"{totals.finals} estimates, {totals.revisions} revisions; nothing was lost."
+        f"{totals.audio_ms / 1000:.1f} s of sound, {counted(totals.utterances, 'utterance')}, "
+        f"{counted(totals.finals, 'estimate')}, {counted(totals.revisions, 'revision')}; "
+        "nothing was lost."
     ]
+    if totals.utterances == totals.rejected:
+        lines.append("No speech was found in the sound.")
     if totals.rejected:
-        lines.append(f"{totals.rejected} utterances were no speech and have no estimate.")
+        lines.append(
+            f"What was no speech has no estimate: {counted(totals.rejected, 'utterance')}."
+        )
     if totals.failed:
-        lines.append(f"{totals.failed} utterances have no estimate: see the errors above.")
+        lines.append(
+            f"An error left {counted(totals.failed, 'utterance')} without estimate: see above."
+        )
     if reason != "client":
         lines.append(f"The server ended the session: {_plain(reason)}.")
     return lines

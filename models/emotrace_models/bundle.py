@@ -1,12 +1,14 @@
 """The bundle: everything needed to serve, in one folder, checked before any of it is used.
 
     config.json          names, classes by name, models, calibration, decoder, hashes
+    config.json.sha256   its seal (bundle_config.py)
     model.safetensors    weights: `encoders.<stream>.*` and `fusion.*`
     card.md              what it was trained on, its figures, what it must not be used for
     LICENSE.txt          the licence of the weights
     ...                  assets that the encoders name (a tokenizer)
 
-Errors: BundleError and its kinds; each message names the file and the cure.
+Nothing else may lie there, but for a folder `report` that training leaves. Errors: BundleError and
+its kinds; each message names the file and the cure.
 """
 
 from __future__ import annotations
@@ -19,13 +21,35 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, cast
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
-from torch import Tensor
+from torch import Tensor, nn
 
 from emotrace_models import registry
+from emotrace_models.bundle_config import (
+    AGAIN,
+    CARD,
+    CONFIG,
+    FORMAT,
+    LICENCE,
+    REQUIRED,
+    SEAL,
+    SOURCE,
+    WEIGHTS,
+    BundleConfig,
+    BundleCorrupted,
+    BundleError,
+    BundleMissing,
+    CalibrationEntry,
+    DecoderEntry,
+    FileEntry,
+    LabelEntry,
+    PartEntry,
+    ViewEntry,
+    model_config,
+    read_config,
+    seal_of,
+)
+from emotrace_models.bundle_files import read_files, read_tensors, text_of
 from emotrace_models.calibration import Calibration
 from emotrace_models.decoding import DecoderConfig
 from emotrace_models.encoders import Encoder
@@ -34,69 +58,18 @@ from emotrace_models.fusion.projection import Projection
 from emotrace_models.labels import SCHEMES, LabelSet, LabelSetMismatch
 from emotrace_models.types import Modality
 
-FORMAT = 1
-CONFIG, WEIGHTS, CARD, LICENCE = "config.json", "model.safetensors", "card.md", "LICENSE.txt"
-
-
-class BundleError(ValueError):
-    """A bundle that cannot be used."""
-
-
-class BundleMissing(BundleError):
-    """There is no such bundle, or it lacks a file."""
-
-
-class BundleCorrupted(BundleError):
-    """A file is not the one that was exported."""
-
-
-class _Entry(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class FileEntry(_Entry):
-    sha256: str = Field(pattern="^[0-9a-f]{64}$")
-    size: int = Field(ge=0, description="bytes")
-
-
-class PartEntry(_Entry):
-    name: str
-    config: dict[str, Any]
-
-
-class LabelEntry(_Entry):
-    scheme: str
-    names: tuple[str, ...]
-    merges: tuple[tuple[str, str], ...]
-
-
-class CalibrationEntry(_Entry):
-    temperatures: dict[str, float]
-    abstain_below: float
-    biases: dict[str, tuple[float, ...]] = {}
-
-
-class ViewEntry(_Entry):
-    calibration: CalibrationEntry
-    decoder: dict[str, Any]
-
-
-class BundleConfig(_Entry):
-    """config.json. Unknown keys are refused: nothing in a bundle may ask for more than this."""
-
-    format: int
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")
-    version: str
-    licence: str
-    languages: tuple[str, ...]
-    labels: LabelEntry
-    encoders: tuple[PartEntry, ...]
-    fusion: PartEntry
-    calibration: CalibrationEntry
-    decoder: dict[str, Any]
-    views: dict[str, ViewEntry] = {}
-    requires: tuple[str, ...] = ()
-    files: dict[str, FileEntry]
+__all__ = [
+    "CARD",
+    "CONFIG",
+    "WEIGHTS",
+    "Bundle",
+    "BundleCorrupted",
+    "BundleError",
+    "BundleMissing",
+    "View",
+    "bundle_path",
+    "shipped_bundles",
+]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -114,6 +87,7 @@ class Bundle:
     requires: modalities that every utterance must have; without the others the model was trained
     to do, and an estimate says what it rests on.
     views: smaller label sets that it may be asked for, by scheme (`projected`).
+    licence, source: of all its files, as an SPDX expression and in words.
     """
 
     name: str
@@ -130,6 +104,7 @@ class Bundle:
     assets: Mapping[str, bytes]
     requires: tuple[Modality, ...] = ()
     views: Mapping[str, View] = field(default_factory=dict)
+    source: str = SOURCE
 
     @property
     def key(self) -> str:
@@ -193,15 +168,17 @@ class Bundle:
             name=self.name,
             version=self.version,
             licence=self.licence,
-            languages=self.languages,
+            source=self.source,
+            languages=tuple(self.languages),
             labels=LabelEntry(**asdict(self.labels)),
             encoders=tuple(_part(encoder) for encoder in self.encoders),
             fusion=_part(self.fusion),
             calibration=_calibration_entry(self.calibration),
-            decoder=asdict(self.decoder),
+            decoder=DecoderEntry(**asdict(self.decoder)),
             views={
                 scheme: ViewEntry(
-                    calibration=_calibration_entry(view.calibration), decoder=asdict(view.decoder)
+                    calibration=_calibration_entry(view.calibration),
+                    decoder=DecoderEntry(**asdict(view.decoder)),
                 )
                 for scheme, view in self.views.items()
             },
@@ -214,49 +191,45 @@ class Bundle:
         path.mkdir(parents=True, exist_ok=True)
         for name, data in files.items():
             (path / name).write_bytes(data)
-        (path / CONFIG).write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        sealed = (config.model_dump_json(indent=2) + "\n").encode()
+        (path / CONFIG).write_bytes(sealed)
+        (path / SEAL).write_bytes(seal_of(sealed))
 
     @classmethod
     def load(cls, path: Path) -> Bundle:
         """Read and check the bundle in folder `path`. Raises BundleMissing, BundleCorrupted."""
-        config = _read_config(path)
-        files = {name: _read_checked(path, name, entry) for name, entry in config.files.items()}
-        for name in (WEIGHTS, CARD, LICENCE):
-            if name not in files:
-                raise BundleCorrupted(f"{path / CONFIG} lists no {name}; export the bundle again")
+        path = path.resolve()
+        config = read_config(path)
+        files = read_files(path, config)
         try:
-            tensors = load_tensors(files[WEIGHTS])
-        except SafetensorError as error:
-            raise BundleCorrupted(f"{path / WEIGHTS} is not a safetensors file: {error}") from error
-        try:
-            encoders = tuple(_build_encoder(entry, files) for entry in config.encoders)
-            fusion = cast(FusionModel, _build("fusion", config.fusion))
-            decoder = DecoderConfig(**config.decoder)
+            tensors = read_tensors(path, files[WEIGHTS], lambda: _by_prefix(_build(config, files)))
+            models = _build(config, files)
+            decoder = DecoderConfig(**config.decoder.model_dump())
             requires = tuple(Modality(name) for name in config.requires)
             labels = LabelSet(**config.labels.model_dump())
             calibration = _calibration(config.calibration, labels)
             views = {name: _view(name, entry, labels) for name, entry in config.views.items()}
-            _check_streams(encoders, fusion)
-        except (registry.UnknownName, registry.BadConfig, TypeError, ValueError) as error:
-            raise BundleError(f"{path / CONFIG}: {error}") from error
-        for encoder in encoders:
-            _load_state(encoder, tensors, f"encoders.{encoder.stream}.", path)
-        _load_state(fusion, tensors, "fusion.", path)
-        if tensors:
-            raise BundleCorrupted(f"{path / WEIGHTS}: tensors of no model: {sorted(tensors)[:3]}")
+            for prefix, model in _by_prefix(models).items():
+                own = [key for key in tensors if key.startswith(prefix)]
+                model.load_state_dict({key.removeprefix(prefix): tensors[key] for key in own})
+        except BundleError:
+            raise
+        except Exception as error:  # torch, transformers and tokenizers share no base class
+            raise BundleError(f"{path / CONFIG}: {error}; {AGAIN}") from error
         return cls(
             name=config.name,
             version=config.version,
             licence=config.licence,
+            source=config.source,
             languages=config.languages,
             labels=labels,
-            encoders=encoders,
-            fusion=fusion,
+            encoders=tuple(models[0]),
+            fusion=models[1],
             calibration=calibration,
             decoder=decoder,
-            card=files[CARD].decode(),
-            licence_text=files[LICENCE].decode(),
-            assets={n: d for n, d in files.items() if n not in (WEIGHTS, CARD, LICENCE)},
+            card=text_of(path, files, CARD),
+            licence_text=text_of(path, files, LICENCE),
+            assets={name: data for name, data in files.items() if name not in REQUIRED},
             requires=requires,
             views=views,
         )
@@ -267,15 +240,21 @@ def bundle_path(name: str) -> Path:
 
     Raises BundleMissing, which lists the shipped ones.
     """
-    shipped = Path(str(resources.files("emotrace_models") / "bundles"))
-    for candidate in (shipped / name, Path(name)):
-        if (candidate / CONFIG).is_file():
-            return candidate
-    names = sorted(p.parent.name for p in shipped.glob(f"*/{CONFIG}"))
+    shipped = shipped_bundles()
+    if name in shipped:
+        return shipped[name]
+    if (Path(name) / CONFIG).exists():
+        return Path(name)
     raise BundleMissing(
         f"no bundle {name!r}: neither a folder with a {CONFIG} nor one of the shipped "
-        f"bundles ({', '.join(names) or 'none'})"
+        f"bundles ({', '.join(shipped) or 'none'})"
     )
+
+
+def shipped_bundles() -> dict[str, Path]:
+    """The folders of those that ship with the package, by name."""
+    folder = Path(str(resources.files("emotrace_models") / "bundles"))
+    return {file.parent.name: file.parent for file in sorted(folder.glob(f"*/{CONFIG}"))}
 
 
 def _part(model: Any) -> PartEntry:
@@ -284,16 +263,31 @@ def _part(model: Any) -> PartEntry:
     return PartEntry(name=registry.name_of(type(model)), config=config)
 
 
-def _build(kind: registry.Kind, entry: PartEntry, *extra: Any) -> Any:
-    config = registry.configured(kind, entry.name, entry.config)
-    return registry.lookup(kind, entry.name)(config, *extra).eval()
+def _build(config: BundleConfig, files: Mapping[str, bytes]) -> tuple[list[Encoder], FusionModel]:
+    """The models with random weights. Raises ValueError, UnknownName where they do not make sense,
+    or not together."""
+    encoders = [_encoder(entry, files) for entry in config.encoders]
+    kind = registry.lookup("fusion", config.fusion.name)
+    fusion = cast(FusionModel, kind(model_config("fusion", config.fusion)).eval())
+    _check_streams(encoders, fusion)
+    classes = cast(Any, fusion.config).classes
+    if classes != len(config.labels.names):
+        raise ValueError(f"the fusion model has {classes} classes, not {len(config.labels.names)}")
+    return encoders, fusion
 
 
-def _build_encoder(entry: PartEntry, files: Mapping[str, bytes]) -> Encoder:
-    needed = registry.lookup("encoder", entry.name).assets
-    if missing := [name for name in needed if name not in files]:
+def _encoder(entry: PartEntry, files: Mapping[str, bytes]) -> Encoder:
+    kind = registry.lookup("encoder", entry.name)
+    if missing := [name for name in kind.assets if name not in files]:
         raise ValueError(f"encoder {entry.name!r} needs {', '.join(missing)}")
-    return cast(Encoder, _build("encoder", entry, {name: files[name] for name in needed}))
+    assets = {name: files[name] for name in kind.assets}
+    return cast(Encoder, kind(model_config("encoder", entry), assets).eval())
+
+
+def _by_prefix(models: tuple[list[Encoder], FusionModel]) -> dict[str, nn.Module]:
+    """By the prefix that the names of their tensors have in WEIGHTS."""
+    encoders, fusion = models
+    return {**{f"encoders.{one.stream}.": one for one in encoders}, "fusion.": fusion}
 
 
 def _calibration_entry(calibration: Calibration) -> CalibrationEntry:
@@ -305,16 +299,13 @@ def _calibration_entry(calibration: Calibration) -> CalibrationEntry:
 
 
 def _calibration(entry: CalibrationEntry, labels: LabelSet) -> Calibration:
-    """Raises ValueError where a bias is not one number a class, or a temperature not above 0."""
+    """Raises ValueError where a bias is not one number a class."""
     for key, bias in entry.biases.items():
         if len(bias) != len(labels.names):
             raise ValueError(
                 f"calibration: the bias of {key} has {len(bias)} numbers, and {labels.scheme} "
                 f"{len(labels.names)} classes"
             )
-    for key, temperature in entry.temperatures.items():
-        if temperature <= 0:
-            raise ValueError(f"calibration: the temperature of {key} is not above 0")
     return Calibration(**entry.model_dump())
 
 
@@ -324,7 +315,10 @@ def _view(scheme: str, entry: ViewEntry, labels: LabelSet) -> View:
         raise ValueError(f"views: {scheme!r} is none of {', '.join(SCHEMES)}")
     if extra := sorted(set(SCHEMES[scheme].names) - set(labels.names)):
         raise ValueError(f"views: {scheme} has {', '.join(extra)}, which the bundle has not")
-    return View(_calibration(entry.calibration, SCHEMES[scheme]), DecoderConfig(**entry.decoder))
+    return View(
+        _calibration(entry.calibration, SCHEMES[scheme]),
+        DecoderConfig(**entry.decoder.model_dump()),
+    )
 
 
 def _check_streams(encoders: Sequence[Encoder], fusion: FusionModel) -> None:
@@ -339,44 +333,3 @@ def _check_streams(encoders: Sequence[Encoder], fusion: FusionModel) -> None:
 
 def _listed(streams: Mapping[str, tuple[Modality, int]]) -> str:
     return ", ".join(f"{n} ({m.value}, width {w})" for n, (m, w) in streams.items()) or "nothing"
-
-
-def _read_config(path: Path) -> BundleConfig:
-    file = path / CONFIG
-    if not file.is_file():
-        raise BundleMissing(f"{file} is not there; name a folder `emotrace-train export` wrote")
-    try:
-        config = BundleConfig.model_validate_json(file.read_bytes())
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise BundleCorrupted(f"{file}: {where}: {first['msg']}") from error
-    if config.format != FORMAT:
-        raise BundleError(f"{file}: format {config.format}; this version reads format {FORMAT}")
-    return config
-
-
-def _read_checked(path: Path, name: str, entry: FileEntry) -> bytes:
-    file = path / name
-    if Path(name).name != name or file.is_symlink():
-        raise BundleCorrupted(f"{file}: a bundle's files lie in its own folder and are not links")
-    if not file.is_file():
-        raise BundleMissing(f"{file} is missing; export or fetch the bundle again")
-    if file.stat().st_size != entry.size:
-        raise BundleCorrupted(f"{file} has {file.stat().st_size} bytes, not {entry.size}")
-    data = file.read_bytes()
-    if hashlib.sha256(data).hexdigest() != entry.sha256:
-        raise BundleCorrupted(f"{file} is not the file that was exported (SHA-256 differs)")
-    return data
-
-
-def _load_state(model: Any, tensors: dict[str, Tensor], prefix: str, path: Path) -> None:
-    """Take the tensors under `prefix` out of `tensors` and into `model`."""
-    own = {k.removeprefix(prefix): tensors.pop(k) for k in list(tensors) if k.startswith(prefix)}
-    for key, tensor in own.items():
-        if tensor.is_floating_point() and not tensor.isfinite().all():
-            raise BundleCorrupted(f"{path / WEIGHTS}: {prefix}{key} holds NaN or infinity")
-    try:
-        model.load_state_dict(own)
-    except RuntimeError as error:
-        raise BundleCorrupted(f"{path / WEIGHTS} does not fit {CONFIG}: {error}") from error

@@ -1,27 +1,32 @@
 """Weights that do not ship with the package: which there are, and whether what lies here is intact.
 
-`weights.lock.json` names every file with its size and SHA-256, at a fixed revision of its source.
-Nothing here goes to the network; `emotrace-serve models pull` fetches.
+`weights.lock.json` names every file with its size and SHA-256, at a fixed revision of its source,
+and the licence of each set. A set lies in a folder of its own, with nothing beside its files, no
+links and no pipes. Nothing here goes to the network; `emotrace-serve models pull` fetches.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from emotrace_models import strict_json
+from emotrace_models.sealed_files import (
+    NAME,
+    SHA256,
+    FileAbsent,
+    FileRefused,
+    check_sealed,
+    strangers,
+)
+
 LOCK_PATH = Path(__file__).with_name("weights.lock.json")
 LOCK_VERSION = 1
 
 Kind = Literal["transcriber", "face detector"]
-
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-_CHUNK_BYTES = 1 << 20
 
 
 class WeightsError(RuntimeError):
@@ -79,7 +84,7 @@ class WeightSet:
 def load_lock(path: Path = LOCK_PATH) -> dict[str, WeightSet]:
     """All weights that the lock names. Raises LockInvalid."""
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = strict_json.parse(path.read_bytes())
         if document["version"] != LOCK_VERSION:
             raise ValueError(f"version {document['version']} is not {LOCK_VERSION}")
         return {name: _weight_set(name, one) for name, one in document["weights"].items()}
@@ -91,7 +96,7 @@ def load_lock(path: Path = LOCK_PATH) -> dict[str, WeightSet]:
 
 def _weight_set(name: str, document: Mapping[str, Any]) -> WeightSet:
     files = tuple(_weight_file(one) for one in document["files"])
-    if not _NAME.fullmatch(name) or not files or document["kind"] not in get_args(Kind):
+    if not NAME.fullmatch(name) or not files or document["kind"] not in get_args(Kind):
         raise ValueError(f"the weights {name!r} have no proper name or kind, or no files")
     return WeightSet(
         name=name,
@@ -106,7 +111,7 @@ def _weight_set(name: str, document: Mapping[str, Any]) -> WeightSet:
 
 def _weight_file(document: Mapping[str, Any]) -> WeightFile:
     file = WeightFile(**document)
-    if not (_NAME.fullmatch(file.name) and _SHA256.fullmatch(file.sha256) and file.size > 0):
+    if not (NAME.fullmatch(file.name) and SHA256.fullmatch(file.sha256) and file.size > 0):
         raise ValueError(f"the file {file.name!r} has no proper name, size or SHA-256")
     return file
 
@@ -134,39 +139,39 @@ def verify(weights: WeightSet, root: Path) -> Path:
 
     Raises WeightsMissing or WeightsCorrupted, with the file's name.
     """
-    directory = weights.directory(root)
+    directory = weights.directory(root.resolve())
+    if directory.is_symlink():
+        raise WeightsCorrupted(
+            f"{directory} is a link. Put the folder itself there, or name its own with --weights."
+        )
     for file in weights.files:
         verify_file(file, directory, weights.name)
+    if others := strangers(directory, {file.name for file in weights.files}):
+        raise WeightsCorrupted(
+            f"{directory / others[0]} is no file of {weights.name}, and a library might read it. "
+            "Take it away."
+        )
     return directory
 
 
 def verify_file(file: WeightFile, directory: Path, weights_name: str) -> None:
     """Check one file's place, size and SHA-256. Raises WeightsMissing or WeightsCorrupted."""
-    path = directory / file.name
-    cure = f"Run: emotrace-serve models pull {weights_name}"
-    size = _size(path)
-    if size is None:
-        raise WeightsMissing(f"{weights_name}/{file.name} is not there. {cure}")
-    if not path.resolve().is_relative_to(directory.resolve()):
-        raise WeightsCorrupted(f"{weights_name}/{file.name} is a link out of its folder. {cure}")
-    if size != file.size:
-        raise WeightsCorrupted(
-            f"{weights_name}/{file.name} has {size} bytes and should have {file.size}. {cure}"
-        )
-    if sha256_of(path) != file.sha256:
-        raise WeightsCorrupted(
-            f"{weights_name}/{file.name} is not the file that was published: its SHA-256 differs "
-            f"from the lock. {cure}"
-        )
+    try:
+        check_sealed(directory, file.name, file.size, file.sha256)
+    except FileAbsent as error:
+        raise WeightsMissing(f"{error}. {_cure(weights_name)}") from error
+    except FileRefused as error:
+        raise WeightsCorrupted(f"{error}. {_cure(weights_name)}") from error
+
+
+def _cure(weights_name: str) -> str:
+    return f"Run: emotrace-serve models pull {weights_name}"
 
 
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file's bytes, in hex."""
-    digest = hashlib.sha256()
     with path.open("rb") as stream:
-        while chunk := stream.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _size(path: Path) -> int | None:

@@ -51,6 +51,10 @@ class ErrorCode(StrEnum):
     LABELS_MISMATCH = "labels_mismatch"
     MODALITY_UNAVAILABLE = "modality_unavailable"
     PURPOSE_PROHIBITED = "purpose_prohibited"
+    UNAUTHENTICATED = "unauthenticated"
+    TICKET_USED = "ticket_used"
+    TOKEN_IN_QUERY = "token_in_query"
+    CONCURRENCY_LIMIT = "concurrency_limit"
     AUDIO_FORMAT_UNSUPPORTED = "audio_format_unsupported"
     AUDIO_FORMAT_SUSPECT = "audio_format_suspect"
     AUDIO_NONFINITE = "audio_nonfinite"
@@ -68,6 +72,7 @@ class ErrorCode(StrEnum):
     SESSION_UNKNOWN = "session_unknown"
     RESUME_EXPIRED = "resume_expired"
     TAKEN_OVER = "taken_over"
+    SESSION_EXPIRED = "session_expired"
     CAPACITY = "capacity"
     INFERENCE_FAILED = "inference_failed"
     GOING_AWAY = "going_away"
@@ -115,6 +120,14 @@ ERROR_KINDS: dict[ErrorCode, ErrorKind] = {
     ErrorCode.PURPOSE_PROHIBITED: _kind(
         4403, "This use is prohibited; see docs/responsible-use.md."
     ),
+    ErrorCode.UNAUTHENTICATED: _kind(
+        4401, "Send a key or a ticket: `Authorization: Bearer ...`, or `token` of session.start."
+    ),
+    ErrorCode.TICKET_USED: _kind(4401, "Ask for another: POST /v1/tickets."),
+    ErrorCode.TOKEN_IN_QUERY: _kind(
+        4400, "Send it in the header `Authorization`: addresses end in logs. Then replace it."
+    ),
+    ErrorCode.CONCURRENCY_LIMIT: _kind(4429, "End a session of this key first.", retryable=True),
     ErrorCode.AUDIO_FORMAT_UNSUPPORTED: _kind(
         4415, "Send s16le, f32le, mulaw or alaw at 8, 16, 24, 44.1 or 48 kHz, 1 to 8 channels."
     ),
@@ -131,7 +144,9 @@ ERROR_KINDS: dict[ErrorCode, ErrorKind] = {
     ErrorCode.UTTERANCE_UNKNOWN: _kind(None, "Name an utterance that speech.ended announced."),
     ErrorCode.SPEAKER_UNKNOWN: _kind(None, "Name one of the session's speakers."),
     ErrorCode.ACK_INVALID: _kind(None, "Acknowledge only events that were sent."),
-    ErrorCode.RATE_LIMITED: _kind(4429, "Send audio at the pace of time.", retryable=True),
+    ErrorCode.RATE_LIMITED: _kind(
+        4429, "Send audio at the pace of time, in messages of 20 ms or more.", retryable=True
+    ),
     ErrorCode.SLOW_CONSUMER: _kind(4480, "Read events as they come.", retryable=True, resume=True),
     ErrorCode.IDLE_NO_AUDIO: _kind(4408, "Send audio, or end the session.", retryable=True),
     ErrorCode.IDLE_NO_SPEECH: _kind(4408, "Start a session when somebody speaks.", retryable=True),
@@ -139,6 +154,7 @@ ERROR_KINDS: dict[ErrorCode, ErrorKind] = {
     ErrorCode.SESSION_UNKNOWN: _kind(4404, "Start a new session."),
     ErrorCode.RESUME_EXPIRED: _kind(4410, "Start a new session; what was lost is in the message."),
     ErrorCode.TAKEN_OVER: _kind(4409, "Another connection goes on with this session."),
+    ErrorCode.SESSION_EXPIRED: _kind(4410, "Start a new session.", retryable=True),
     ErrorCode.CAPACITY: _kind(1013, "Try again after `retry_after_ms`.", retryable=True),
     ErrorCode.INFERENCE_FAILED: _kind(None, "That utterance has no estimate; the session goes on."),
     ErrorCode.GOING_AWAY: _kind(1012, "The server stops; connect again.", retryable=True),
@@ -156,6 +172,8 @@ class WarningCode(StrEnum):
     TEXT_TIMEOUT = "text_timeout"
     INTERIM_SKIPPED = "interim_skipped"
     BACKPRESSURE = "backpressure"
+    RESUME_LOST = "resume_lost"
+    SESSION_EXPIRING = "session_expiring"
 
 
 WARNING_MEANINGS: dict[WarningCode, str] = {
@@ -166,6 +184,8 @@ WARNING_MEANINGS: dict[WarningCode, str] = {
     WarningCode.TEXT_TIMEOUT: "The client's text did not come; the estimate rests on the rest.",
     WarningCode.INTERIM_SKIPPED: "The server is busy; an interim estimate was left out.",
     WarningCode.BACKPRESSURE: "Audio comes faster than the server takes it; send it more slowly.",
+    WarningCode.RESUME_LOST: "The session goes on, and cannot be taken up again if it breaks off.",
+    WarningCode.SESSION_EXPIRING: "The session ends soon, for its length: start a new one.",
 }
 
 

@@ -145,6 +145,9 @@ class SessionStart(Message):
     purpose: str | None = Field(
         default=None, max_length=64, description="what the estimates are for"
     )
+    token: str | None = Field(
+        default=None, max_length=512, description="a key or ticket, where no header can be sent"
+    )
     resume: bool = Field(
         default=False, description="keep the session where the connection breaks; sends input.ack"
     )
@@ -222,6 +225,15 @@ class Marker(Message):
     id: MarkerName
 
 
+class UtteranceEnd(Message):
+    """Whatever is being said ends here, with or without silence (push-to-talk).
+
+    The last 32 ms may count to what follows.
+    """
+
+    type: Literal["utterance.end"] = "utterance.end"
+
+
 class Ack(Message):
     """Events up to and including `sequence` have reached the client."""
 
@@ -236,7 +248,7 @@ class SessionEnd(Message):
 
 
 ClientMessage = Annotated[
-    SessionStart | SessionResume | UtteranceText | Image | Marker | Ack | SessionEnd,
+    SessionStart | SessionResume | UtteranceText | UtteranceEnd | Image | Marker | Ack | SessionEnd,
     Field(discriminator="type"),
 ]
 
@@ -244,6 +256,7 @@ MESSAGES: dict[str, type[Message]] = {
     "session.start": SessionStart,
     "session.resume": SessionResume,
     "utterance.text": UtteranceText,
+    "utterance.end": UtteranceEnd,
     "image": Image,
     "marker": Marker,
     "ack": Ack,

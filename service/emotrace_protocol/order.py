@@ -292,7 +292,7 @@ class ClientConversation:
             raise ConversationError("session.resumed came without a session.resume")
         if isinstance(event, (InputAck, SessionResumed)) and event.messages > self.messages:
             raise ConversationError(
-                f"{event.type} tells of {event.messages} messages, and {self.messages} were sent"
+                f"{event.type} tells of {event.messages} messages, and {self.messages} were said"
             )
 
     def _check_totals(self, ended: SessionEnded) -> None:

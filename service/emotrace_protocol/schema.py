@@ -1,10 +1,11 @@
-"""Writes what the models say of the wire into docs/: JSON Schema, AsyncAPI, and tables.
+"""Writes what the models say of the wire: JSON Schema, AsyncAPI, tables, and TypeScript.
 
     python -m emotrace_protocol.schema docs/protocol            writes
     python -m emotrace_protocol.schema docs/protocol --check    exits 1 where the files differ
 
 The folder gets `messages.schema.json`, `events.schema.json` and `asyncapi.json`; the page beside
-it (`docs/protocol.md`) gets the tables between its markers.
+it (`docs/protocol.md`) gets the tables between its markers. The JavaScript package of the same
+checkout gets `events.d.ts` and `messages.d.ts`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pydantic.json_schema import models_json_schema
 from emotrace_protocol.events import EVENTS
 from emotrace_protocol.messages import MESSAGES, PROTOCOL_VERSION
 from emotrace_protocol.tables import fill
+from emotrace_protocol.typescript import PACKAGE, event_types, message_types
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 Mode = Literal["validation", "serialization"]
@@ -99,6 +101,9 @@ def files(directory: Path) -> dict[Path, str]:
         for name, document in documents.items()
     }
     written[page] = fill(page.read_text(encoding="utf-8"), messages_schema())
+    package = directory.parent.parent / PACKAGE
+    written[package / "events.d.ts"] = event_types(events_schema())
+    written[package / "messages.d.ts"] = message_types(messages_schema())
     return written
 
 
@@ -117,8 +122,8 @@ def main(arguments: list[str] | None = None) -> int:
         for path, _ in stale:
             print(f"{path} differs from the models: run `python -m emotrace_protocol.schema`")
         return 1 if stale else 0
-    options.directory.mkdir(parents=True, exist_ok=True)
     for path, text in stale:
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
         print(f"wrote {path}")
     return 0

@@ -14,6 +14,7 @@ import typer
 from emotrace_protocol.events import NOTICE
 from emotrace_service import logs
 from emotrace_service.errors import EXIT_CONFIG, StartRefused
+from emotrace_service.keys_cli import cli as keys_app
 from emotrace_service.settings import PREFIX, Settings, load_settings
 from emotrace_service.weights_cli import app as models_app
 
@@ -40,9 +41,13 @@ emotrace demo                 (in another terminal) stream a demo dialogue
 
 Every option is also an environment variable (--max-sessions is EMOTRACE_MAX_SESSIONS); limits
 that are rarely changed are environment variables only.
+
+Exit code 78: it cannot start, and said why; the same settings and files will not do better.
 """
 
 GARBAGE = 20_000  # objects made and kept before young garbage is looked for; Python's is 700
+# Libraries that could fetch models must not: what is served lies here already, checked.
+OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
 SWITCH_S = 0.0003  # how long a thread may hold the interpreter where another waits for it
 
 cli = typer.Typer(
@@ -54,6 +59,7 @@ cli = typer.Typer(
     rich_markup_mode=None,
 )
 cli.add_typer(models_app, name="models")
+cli.add_typer(keys_app, name="keys")
 
 
 def _about(name: str) -> str | None:
@@ -191,6 +197,7 @@ def main() -> None:
     """The console script. A server that cannot start exits with 78 and says why."""
     # Numpy's own threads would spin beside the compute threads. It must know before it is loaded.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    os.environ.update(OFFLINE)
     try:
         cli()
     except StartRefused as refused:

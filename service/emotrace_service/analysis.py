@@ -1,4 +1,4 @@
-"""A file instead of a live stream: the same understanding, all events at once.
+"""A file instead of a live stream: the same understanding, at the pace of the machine.
 
 A file is a session whose audio is all there. It takes the same path through the same classes, so
 its estimates are those of a stream of the same samples.
@@ -10,7 +10,7 @@ import asyncio
 import json
 import secrets
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -74,6 +74,110 @@ def read_start(text: str, audio: AudioFormat) -> SessionStart:
     return message
 
 
+class Analysis:
+    """One file on its way through the understanding. said: its events so far."""
+
+    def __init__(
+        self,
+        serving: Serving,
+        recording: Recording,
+        start: SessionStart,
+        words: Mapping[int, Transcript],
+    ) -> None:
+        """Raises ProtocolError where the server cannot give what `start` asks for."""
+        plan = plan_session(
+            start,
+            serving.bundles,
+            serving.settings,
+            transcribes=serving.backend.transcribes(start.language),
+        )
+        # Nobody waits at the other end: silence is no reason to stop, nor words to wait.
+        self._plan = replace(plan, idle_samples=sys.maxsize, text_wait_s=0.0)
+        self._serving = serving
+        self._recording = recording
+        self._conversation = ServerConversation()
+        self._conversation.receive(start)
+        self._name = secrets.token_hex(8)
+        self._understanding = Understanding(
+            self._plan,
+            serving.backend,
+            ClientTexts(words),
+            Notices(self._emit),
+            metrics=serving.metrics,
+            log=serving.log.bind(session=self._name),
+            clock=serving.clock,
+            busy=lambda: True,
+            crowded=lambda: True,
+            blind=lambda: False,
+        )
+        self.said: list[events.Event] = []
+
+    @property
+    def audio_ms(self) -> int:
+        """Understood so far."""
+        return self._understanding.audio_ms
+
+    @property
+    def total_ms(self) -> int:
+        return self._recording.total_ms
+
+    @property
+    def utterances(self) -> int:
+        """Found so far."""
+        return self._understanding.utterances
+
+    async def _emit(self, event_type: type[events.Event], /, **fields: Any) -> None:
+        self.said.append(self._conversation.number(event_type, **fields))
+
+    async def steps(self, gone: Callable[[], Awaitable[bool]]) -> AsyncGenerator[None]:
+        """Understand the file, about a second of it at each step.
+
+        gone: whether whoever asked has left; then it ends early. Raises ProtocolError.
+        """
+        understanding, clock = self._understanding, self._serving.clock
+        fields = started_fields(self._name, self._plan, self._serving.settings)
+        await self._emit(events.SessionStarted, **fields)
+        taken = 0
+        blocks = self._recording.blocks()
+        try:
+            while (block := await asyncio.to_thread(next, blocks, None)) is not None:
+                if await gone():
+                    break
+                await understanding.hear((block,), clock())
+                taken += len(block)
+                yield
+            await understanding.flush(clock())
+        except EngineClosed:
+            raise ProtocolError(ErrorCode.GOING_AWAY, "The server is stopping.") from None
+        finally:
+            await understanding.close()
+        await self._emit(events.SessionEnded, reason="client", totals=self._totals(taken))
+
+    def _totals(self, audio_bytes: int) -> events.Totals:
+        counts = self._conversation.counts
+        return events.Totals(
+            audio_ms=self._understanding.taken_ms,
+            audio_bytes=audio_bytes,
+            messages=0,
+            utterances=self.utterances,
+            finals=counts["emotion.final"],
+            revisions=counts["emotion.revised"],
+            rejected=counts["speech.rejected"],
+            failed=self._understanding.failed,
+            events=self._conversation.sent + 1,
+        )
+
+
+async def open_analysis(
+    serving: Serving, data: bytes, start_text: str, words_text: str
+) -> Analysis:
+    """Raises ProtocolError where the file or the form's fields are of no use."""
+    words = read_words(words_text)
+    seconds = serving.settings.max_file_minutes * 60
+    recording = await asyncio.to_thread(Recording, data, seconds)
+    return Analysis(serving, recording, read_start(start_text, recording.audio), words)
+
+
 async def analyze(
     serving: Serving,
     data: bytes,
@@ -81,69 +185,14 @@ async def analyze(
     words_text: str,
     gone: Callable[[], Awaitable[bool]],
 ) -> dict[str, Any]:
-    """All that a live session would have said about the file.
+    """All that a live session would have said about the file, as `report` tells it.
 
     gone: whether whoever asked has left. Raises ProtocolError.
     """
-    words = read_words(words_text)
-    seconds = serving.settings.max_file_minutes * 60
-    recording = await asyncio.to_thread(Recording, data, seconds)
-    start = read_start(start_text, recording.audio)
-    plan = plan_session(
-        start,
-        serving.bundles,
-        serving.settings,
-        transcribes=serving.backend.transcribes(start.language),
-    )
-    # Nobody waits at the other end: silence is no reason to stop, nor words to wait.
-    plan = replace(plan, idle_samples=sys.maxsize, text_wait_s=0.0)
-    conversation = ServerConversation()
-    conversation.receive(start)
-    said: list[events.Event] = []
-
-    async def emit(event_type: type[events.Event], /, **fields: Any) -> None:
-        said.append(conversation.number(event_type, **fields))
-
-    name = secrets.token_hex(8)
-    understanding = Understanding(
-        plan,
-        serving.backend,
-        ClientTexts(words),
-        Notices(emit),
-        metrics=serving.metrics,
-        log=serving.log.bind(session=name),
-        clock=serving.clock,
-        busy=lambda: True,
-        crowded=lambda: True,
-        blind=lambda: False,
-    )
-    await emit(events.SessionStarted, **started_fields(name, plan, serving.settings))
-    taken = 0
-    blocks = recording.blocks()
-    try:
-        while (block := await asyncio.to_thread(next, blocks, None)) is not None:
-            if await gone():
-                break
-            await understanding.hear((block,), serving.clock())
-            taken += len(block)
-        await understanding.flush(serving.clock())
-    except EngineClosed:
-        raise ProtocolError(ErrorCode.GOING_AWAY, "The server is stopping.") from None
-    finally:
-        await understanding.close()
-    totals = events.Totals(
-        audio_ms=understanding.taken_ms,
-        audio_bytes=taken,
-        messages=0,
-        utterances=understanding.utterances,
-        finals=conversation.counts["emotion.final"],
-        revisions=conversation.counts["emotion.revised"],
-        rejected=conversation.counts["speech.rejected"],
-        failed=understanding.failed,
-        events=conversation.sent + 1,
-    )
-    await emit(events.SessionEnded, reason="client", totals=totals)
-    return report(said)
+    analysis = await open_analysis(serving, data, start_text, words_text)
+    async for _ in analysis.steps(gone):
+        pass
+    return report(analysis.said)
 
 
 def report(said: Sequence[events.Event]) -> dict[str, Any]:
@@ -176,6 +225,9 @@ def _utterances(said: Sequence[events.Event]) -> list[Mapping[str, Any]]:
                 "text": None,
                 "label": None,
                 "posterior": None,
+                "abstained": None,
+                "doubts": (),
+                "affect": None,
                 "rejected": None,
             }
             entry = found.setdefault(event.utterance, entry)

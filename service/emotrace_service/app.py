@@ -8,13 +8,16 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 from fastapi import FastAPI
+from starlette.types import Lifespan
 
 from emotrace_protocol.errors import ProtocolError
-from emotrace_service.loading import load_backend, load_bundles
+from emotrace_protocol.events import NOTICE
+from emotrace_service.client_secrets import ClientSecrets
+from emotrace_service.loading import load_backend, load_bundles, load_door, load_store
 from emotrace_service.logs import logger
-from emotrace_service.memory_store import MemoryStore
 from emotrace_service.metrics import Metrics
 from emotrace_service.pages import add_pages, browser_folder
+from emotrace_service.realtime_routes import router as realtime_router
 from emotrace_service.routes import (
     OriginForbidden,
     answer_forbidden,
@@ -25,8 +28,34 @@ from emotrace_service.serving import Serving
 from emotrace_service.settings import Settings
 from emotrace_service.warming import warm
 from emotrace_service.watching import Watch
+from emotrace_service.webhook_choice import load_webhook
+
+ABOUT = f"""{NOTICE}
+
+Live dialogues use the websockets `/v1/stream` (docs/protocol/asyncapi.json) and `/v1/realtime`
+(docs/compatibility.md), which OpenAPI has no words for.
+"""
 
 Told = Callable[[Serving], None]
+
+
+def interface(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
+    """The endpoints, with nothing behind them yet."""
+    app = FastAPI(
+        title="Emotrace",
+        summary="Which emotion is expressed in a live dialogue, how surely, and why",
+        description=ABOUT,
+        version=version("emotrace"),
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        lifespan=lifespan,
+        docs_url=None,  # these pages fetch scripts from elsewhere
+        redoc_url=None,
+    )
+    app.include_router(router)
+    app.include_router(realtime_router)
+    app.add_exception_handler(ProtocolError, answer_protocol_error)
+    app.add_exception_handler(OriginForbidden, answer_forbidden)
+    return app
 
 
 def create_app(
@@ -39,11 +68,12 @@ def create_app(
     on_ready: called once the models are warm, or could not be warmed.
     """
     metrics = Metrics()
+    webhook = load_webhook(settings, metrics, logger())
     bundles = load_bundles(settings)
     backend = load_backend(settings, bundles, metrics)
-    window_ms = settings.resume_window_ms
-    store = MemoryStore(window_ms, settings.max_sessions) if window_ms else None
-    serving = Serving(settings, bundles, backend, metrics, logger(), store)
+    store = load_store(settings)
+    door = load_door(settings, store)
+    serving = Serving(settings, bundles, backend, metrics, logger(), store, webhook, door)
 
     async def begin() -> None:
         await warm(serving)
@@ -53,23 +83,21 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         tasks = {asyncio.create_task(begin()), asyncio.create_task(Watch(serving).run())}
+        if webhook is not None:
+            webhook.start()
         yield
         await serving.drain()
+        if webhook is not None:
+            await webhook.close(settings.drain_timeout_ms / 1_000)
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
         await backend.close()
+        if serving.store is not None:
+            await serving.store.close()
 
-    app = FastAPI(
-        title="Emotrace",
-        version=version("emotrace"),
-        lifespan=lifespan,
-        docs_url=None,  # these pages fetch scripts from elsewhere
-        redoc_url=None,
-    )
+    app = interface(lifespan)
     app.state.serving = serving
-    app.include_router(router)
-    app.add_exception_handler(ProtocolError, answer_protocol_error)
-    app.add_exception_handler(OriginForbidden, answer_forbidden)
+    app.state.client_secrets = ClientSecrets()
     add_pages(app, browser_folder())
     return app

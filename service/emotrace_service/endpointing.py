@@ -178,7 +178,7 @@ class Endpointer:
     def finish(
         self, state: EndpointState, end_sample: int
     ) -> tuple[EndpointState, tuple[Boundary, ...]]:
-        """The audio is over after `end_sample` samples, which may lie within the last frame."""
+        """Speech is over after `end_sample` samples, which may lie within the last frame."""
         if state.candidate is None:
             return state, ()
         return self._close(state, state.candidate, "end_of_audio", limit=end_sample)

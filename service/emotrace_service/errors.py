@@ -6,6 +6,7 @@ EngineError             an estimate that could not be made
   EngineOverloaded      ... because too much waits already
   UtteranceIncomplete   ... because the utterance lacks what the bundle needs
 ProtocolError           (emotrace_protocol) what a client did; an `error` event or an HTTP status
+  Advised               ... where the cure is another than that of the code
 """
 
 from __future__ import annotations
@@ -43,6 +44,14 @@ class EngineOverloaded(EngineError):
 
 class UtteranceIncomplete(EngineError):
     """The utterance has no words, say, and the bundle needs them. The message says what."""
+
+
+class Advised(ProtocolError):
+    """The cause says what to do about it: the cure of the code is for clients of /v1/stream."""
+
+    @property
+    def message(self) -> str:
+        return self.cause
 
 
 def http_status(code: ErrorCode) -> int:

@@ -145,9 +145,8 @@ class Judge:
             raise
         except EngineError as error:
             async with self._notices.step():
-                self._texts.close(utterance.index)
                 await self._fail(utterance, error)
-                self.pending = None
+                self._done(utterance)
             return
         finally:
             hearing.give_up()
@@ -240,11 +239,10 @@ class Judge:
 
     async def _reject(self, heard: Appraisal) -> None:
         """No words, no estimate, and nothing of it is remembered: the dialogue stays what it is."""
-        self._texts.close(heard.utterance.index)
         self._metrics.utterances.labels("rejected").inc()
         self._metrics.rejections.labels(heard.rejection).inc()
         async with self._notices.step():
-            self.pending = None
+            self._done(heard.utterance)
             await self._notices.emit(
                 events.SpeechRejected, **place_fields(heard.utterance), reason=heard.rejection
             )
@@ -258,7 +256,12 @@ class Judge:
         """
         async with self._notices.step():
             await self._judge(utterance, arrival, spoken)
-            self.pending = None
+            self._done(utterance)
+
+    def _done(self, utterance: Utterance) -> None:
+        """It has its estimate, or will have none."""
+        self.pending = None
+        self._texts.forget(utterance.index)
 
     async def _judge(self, utterance: Utterance, arrival: float, spoken: Spoken | None) -> None:
         where = place_fields(utterance)

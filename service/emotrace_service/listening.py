@@ -16,21 +16,29 @@ from emotrace_protocol.messages import (
     Marker,
     Message,
     SessionEnd,
+    UtteranceEnd,
     UtteranceText,
 )
 from emotrace_protocol.order import ServerConversation
 from emotrace_service.notices import Notices, warn_wordless
 from emotrace_service.opening import Plan
+from emotrace_service.pacing import Bucket
 from emotrace_service.queues import Audio, Finish, Inlet, Said
 from emotrace_service.receipts import Receipts
 from emotrace_service.settings import Settings
 from emotrace_service.texts import ClientTexts, Offered
 
 MAX_SHOWN_FIELDS = 8
+MESSAGES_A_SECOND, MESSAGES_AT_ONCE = 1_000.0, 4_096.0  # docs/decisions/0025
+EXPIRING_S = 60.0  # a client is told so long before its session ends for its length
 
 
 class SocketClosed(Exception):
-    """The client is gone."""
+    """The client is gone. said_so: it closed on purpose, rather than being lost."""
+
+    def __init__(self, *, said_so: bool = False) -> None:
+        super().__init__()
+        self.said_so = said_so
 
 
 class Socket(Protocol):
@@ -50,8 +58,8 @@ class Listener:
     """Puts what comes into the inlet, in order. Words for an utterance go past it, to `texts`:
     the utterance at the head of the queue may be waiting for them.
 
-    confirm: called for every message. acks: taken in so far. heard: when audio came last, or the
-    session began.
+    confirm: called for every message. age_s: of the session before this connection. acks: taken in
+    so far. heard: when audio came last, or the session began.
     """
 
     def __init__(
@@ -66,6 +74,7 @@ class Listener:
         settings: Settings,
         clock: Callable[[], float],
         confirm: Callable[[], None],
+        age_s: float,
     ) -> None:
         self._socket = socket
         self._plan = plan
@@ -79,12 +88,16 @@ class Listener:
         self._confirm = confirm
         self._active = self.heard = clock()
         self._idle_timer: asyncio.TimerHandle | None = None
+        self._began = self._active - age_s
+        self._expiring: asyncio.Task[None] | None = None
+        self._pace = Bucket(MESSAGES_A_SECOND, MESSAGES_AT_ONCE, self._active)
         self._pressed = False  # the client knows that it is ahead
         self.acks = 0
 
     async def run(self) -> None:
         """Ends by being cancelled, or with SocketClosed."""
         self._watch_idle()
+        self._expiring = asyncio.create_task(self._expire())
         try:
             while True:
                 data = await self._socket.receive()
@@ -92,13 +105,34 @@ class Listener:
                 finish = self._inlet.finish
                 if finish is not None and finish.error is not None:
                     continue
-                if isinstance(data, bytes):
+                if not self._pace.take(self._clock()):
+                    cause = f"More than {MESSAGES_A_SECOND:.0f} messages came in a second."
+                    self._finish(ProtocolError(ErrorCode.RATE_LIMITED, cause))
+                elif isinstance(data, bytes):
                     await self._hear(data)
                 else:
                     await self._read(data)
         finally:
+            self._expiring.cancel()
             if self._idle_timer is not None:
                 self._idle_timer.cancel()
+
+    @property
+    def age_s(self) -> float:
+        """Of the session."""
+        return self._clock() - self._began
+
+    async def _expire(self) -> None:
+        """Ends a session that has lasted long enough, and says so before."""
+        longest_s = self._settings.max_session_ms / 1_000
+        await asyncio.sleep(max(0.0, longest_s - EXPIRING_S - self.age_s))
+        await self._notices.warn(
+            WarningCode.SESSION_EXPIRING,
+            f"The session ends in {max(0.0, longest_s - self.age_s):.0f} s.",
+        )
+        await asyncio.sleep(max(0.0, longest_s - self.age_s))
+        cause = f"The session has lasted {longest_s / 3_600:.3g} h, as long as one may."
+        self._finish(ProtocolError(ErrorCode.SESSION_EXPIRED, cause))
 
     def _watch_idle(self) -> None:
         """Looks again when the session would be idle: a timer a message costs more than it."""
@@ -175,7 +209,7 @@ class Listener:
             async with self._notices.step():
                 self._receipts.done(number)
                 await self._offer(message, message.utterance)
-        elif isinstance(message, UtteranceText | Image | Marker):
+        elif isinstance(message, UtteranceText | UtteranceEnd | Image | Marker):
             if isinstance(message, UtteranceText):
                 self._active = arrival
             self._inlet.put(Said(message, arrival, number))

@@ -5,34 +5,44 @@ Everything that is missing or broken raises StartRefused, which names it and the
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from functools import partial
 from hashlib import sha256
 
 from emotrace_models.bundle import CONFIG, Bundle, BundleError, BundleMissing, bundle_path
 from emotrace_models.drift import drift_of
+from emotrace_models.licences import Policy
 from emotrace_models.predictor import Predictor
-from emotrace_models.profiles import FastUnavailable, Profile, describe, profiled
+from emotrace_models.profiles import FastUnavailable, describe, profiled
 from emotrace_models.transcription import Transcriber, TranscriberUnavailable, WhisperTranscriber
 from emotrace_models.types import Modality
 from emotrace_models.voice_activity import VoiceDetector, VoiceDetectorUnavailable
 from emotrace_models.weights import WeightsError, WeightSet, verify
 from emotrace_service.batching import BatchPolicy
+from emotrace_service.door import Door
 from emotrace_service.engine import LocalBackend
 from emotrace_service.errors import StartRefused
+from emotrace_service.identity import Keys
 from emotrace_service.inference import InferenceBackend
+from emotrace_service.licence_policy import check_bundle, check_weights
 from emotrace_service.logs import logger
+from emotrace_service.memory_store import MemoryStore
 from emotrace_service.metrics import Metrics
-from emotrace_service.settings import Settings
-from emotrace_service.weights_choice import chosen_weights
+from emotrace_service.session_store import SessionStore
+from emotrace_service.settings import MEMORY, Settings
+from emotrace_service.tickets import NotedHere, Tickets
+from emotrace_service.weights_choice import chosen_weights, meant_weights
 
 ITEMS_A_SESSION = 4  # waiting in the engine at once: detection, final, interim, transcription
 
 
-def load_bundle(name: str, profile: Profile) -> Bundle:
+def load_bundle(name: str, settings: Settings) -> Bundle:
+    """The one of this name or folder, if the policy allows its licence. Raises StartRefused."""
     try:
         exact = Bundle.load(bundle_path(name))
-        bundle = profiled(exact, profile)
+        check_bundle(exact, _licence_policy(settings))
+        bundle = profiled(exact, settings.profile)
     except FastUnavailable as error:
         raise StartRefused(f"{error}. Or start with --profile exact.") from error
     except BundleMissing as error:
@@ -41,7 +51,7 @@ def load_bundle(name: str, profile: Profile) -> Bundle:
         ) from error
     except BundleError as error:
         raise StartRefused(f"{error}. The server does not start with a broken bundle.") from error
-    if profile == "fast":
+    if settings.profile == "fast":
         _tell_drift(exact, bundle)
     return bundle
 
@@ -72,7 +82,7 @@ def load_bundles(settings: Settings) -> dict[str, Bundle]:
     """All bundles by name, the default first. Raises StartRefused."""
     bundles: dict[str, Bundle] = {}
     for source in (settings.bundle, *settings.also):
-        bundle = load_bundle(source, settings.profile)
+        bundle = load_bundle(source, settings)
         if bundle.name in bundles:
             raise StartRefused(
                 f"Two bundles are called {bundle.name!r}; {source} is the second. Leave one out, "
@@ -83,7 +93,14 @@ def load_bundles(settings: Settings) -> dict[str, Bundle]:
         from emotrace_service.face_detection import give_detector
 
         give_detector(bundles.values(), settings)
+        for one in meant_weights(settings.face_detector, "face detector", settings.weights):
+            check_weights(one, _licence_policy(settings))
     return bundles
+
+
+def _licence_policy(settings: Settings) -> Policy:
+    policy: Policy = getattr(settings, "license_policy", "any")
+    return policy
 
 
 def bundle_digests(settings: Settings) -> dict[str, str]:
@@ -112,7 +129,7 @@ def load_predictors(bundles: Mapping[str, Bundle], device: str) -> dict[str, Pre
 def choose_transcriber(settings: Settings) -> WeightSet | None:
     """None: there is none, which `/readyz` tells. Raises StartRefused."""
     try:
-        return chosen_weights(
+        chosen = chosen_weights(
             settings.whisper,
             "transcriber",
             settings.weights,
@@ -120,6 +137,9 @@ def choose_transcriber(settings: Settings) -> WeightSet | None:
         )
     except WeightsError as error:
         raise _no_words(error) from error
+    if chosen is not None:
+        check_weights(chosen, _licence_policy(settings))
+    return chosen
 
 
 def open_transcriber(weights: WeightSet, settings: Settings) -> WhisperTranscriber:
@@ -159,6 +179,38 @@ def load_backend(
     voices = local_backend(settings, {}, None, metrics)
     starting = load_predictors(bundles, "cpu")  # what computes is on the cluster
     return load_ray_backend(settings, starting, bundle_digests(settings), weights, voices)
+
+
+def load_door(settings: Settings, store: SessionStore | None) -> Door:
+    """Who may come in. Raises StartRefused."""
+    if settings.keys is None:
+        if not (settings.on_loopback or settings.open):
+            raise StartRefused(
+                f"--host {settings.host} lets others than this machine reach the server, and no "
+                "keys say who may use it. Make one (emotrace-serve keys new NAME >> keys.toml) and "
+                "start with --keys keys.toml, or say --open to let everybody in."
+            )
+        return Door(None, None)
+    keys = Keys.load(settings.keys)
+    noted = NotedHere(time.monotonic) if store is None else store
+    return Door(keys, Tickets(keys, noted, time.time))
+
+
+def load_store(settings: Settings) -> SessionStore | None:
+    """Where sessions are kept; None: nowhere. Raises StartRefused."""
+    window_ms = settings.resume_window_ms
+    if not window_ms:
+        return None
+    if settings.session_store == MEMORY:
+        return MemoryStore(window_ms, settings.max_sessions)
+    try:
+        from emotrace_service.redis_store import RedisStore
+    except ImportError as error:
+        raise StartRefused(
+            "--session-store needs the client of Redis, which is not installed: "
+            "pip install 'emotrace[redis]'"
+        ) from error
+    return RedisStore(settings.session_store, window_ms)
 
 
 def local_backend(

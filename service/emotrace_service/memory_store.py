@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import secrets
+import time
 from collections import OrderedDict, deque
 from collections.abc import Sequence
 
-from emotrace_protocol.errors import ErrorCode, ProtocolError
 from emotrace_service.session_store import (
     MAX_EVENTS,
     TOKEN_BYTES,
@@ -16,15 +16,21 @@ from emotrace_service.session_store import (
     Snapshot,
     TakenOver,
     Told,
+    expired,
+    unknown,
 )
+from emotrace_service.tickets import NotedHere
 
 
 class MemoryStore:
     """limit: sessions without a connection; the oldest goes where one more comes."""
 
+    durable = False
+
     def __init__(self, window_ms: int, limit: int) -> None:
         self.window_ms = window_ms
         self._limit = limit
+        self._noted = NotedHere(time.monotonic)
         self._kept: dict[str, _Kept] = {}
         self._parked: OrderedDict[str, asyncio.TimerHandle] = OrderedDict()
 
@@ -45,19 +51,10 @@ class MemoryStore:
         if not any(serves):
             kept = None
         if kept is None or kept.snapshot is None:
-            raise ProtocolError(
-                ErrorCode.SESSION_UNKNOWN,
-                "There is no session of that name and token; it may have ended, or waited longer "
-                f"than {self.window_ms / 1_000:g} s.",
-            )
+            raise unknown(self.window_ms)
         first = kept.events[0].sequence if kept.events else kept.snapshot.sent
         if not first <= sequence <= kept.snapshot.sent:
-            raise ProtocolError(
-                ErrorCode.RESUME_EXPIRED,
-                f"Event {sequence} is asked for, and events {first} to {kept.snapshot.sent} are "
-                "kept.",
-                "sequence",
-            )
+            raise expired(sequence, first, kept.snapshot.sent)
         if timer := self._parked.pop(name, None):
             timer.cancel()
         kept.owner.set()
@@ -66,14 +63,24 @@ class MemoryStore:
         missed = tuple(event for event in kept.events if event.sequence >= sequence)
         return Resumed(lease, kept.snapshot, missed)
 
+    async def first(self, ticket: str, life_s: float) -> bool:
+        return await self._noted.first(ticket, life_s)
+
+    async def close(self) -> None:
+        for name in tuple(self._parked):
+            self.forget(name)
+
     def park(self, name: str) -> None:
         """The client's time to come back begins."""
+        if name not in self._kept:
+            return
         loop = asyncio.get_running_loop()
-        self._parked[name] = loop.call_later(self.window_ms / 1_000, self._forget, name)
+        self._parked[name] = loop.call_later(self.window_ms / 1_000, self.forget, name)
         while len(self._parked) > self._limit:
-            self._forget(next(iter(self._parked)))
+            self.forget(next(iter(self._parked)))
 
-    def _forget(self, name: str) -> None:
+    def forget(self, name: str) -> None:
+        """The client does not come back."""
         if timer := self._parked.pop(name, None):
             timer.cancel()
         self._kept.pop(name, None)
@@ -113,6 +120,10 @@ class _MemoryLease:
 
     async def taken(self) -> None:
         await self._owner.wait()
+
+    async def forget(self) -> None:
+        if not self._owner.is_set():
+            self._store.forget(self._name)
 
     async def leave(self) -> None:
         if not self._owner.is_set():

@@ -23,6 +23,7 @@ STAGES = (
 WORK = ("detect", "appraise", "sense", "read", "predict", "prepare", "transcribe")
 # of connections: a session whose connection is lost may go on by another
 ENDS = ("client", "idle", "error", "going_away", "vanished", "lost", "taken_over")
+WEBHOOK_RESULTS = ("delivered", "refused", "failed", "dropped", "undelivered")
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _LAGS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0, 5.0)
 _SIZES = (1, 2, 4, 8, 16, 32)
@@ -111,6 +112,17 @@ class Metrics:
             "emotrace_batch_size", "Utterances computed together", buckets=_SIZES,
             registry=self.registry,
         )  # fmt: skip
+        self.webhook = Counter(
+            "emotrace_webhook_events", "Events for the webhook by result", ["result"],
+            registry=self.registry,
+        )  # fmt: skip
+        self.webhook_retries = Counter(
+            "emotrace_webhook_retries", "Posts to the webhook that were repeated",
+            registry=self.registry,
+        )  # fmt: skip
+        self.webhook_waiting = Gauge(
+            "emotrace_webhook_waiting", "Events that wait to be posted", registry=self.registry
+        )
         for reason in ENDS:
             self.session_ends.labels(reason)
         for result in ("final", "failed", "rejected"):
@@ -123,6 +135,8 @@ class Metrics:
             self.interims.labels(result)
         for result in ("used", "late", "none", "dropped"):
             self.foresights.labels(result)
+        for result in WEBHOOK_RESULTS:
+            self.webhook.labels(result)
         for work in WORK:
             self.compute.labels(work)
         for stage in STAGES:

@@ -26,12 +26,13 @@ def is_allowed(origin: str | None, host: str | None, settings: Settings) -> bool
         return False
     if parts.scheme not in ("http", "https") or not name:
         return False
-    if _is_loopback(name):
+    if is_loopback(name):
         return True
     return not settings.on_loopback and host is not None and parts.netloc == host
 
 
-def _is_loopback(name: str) -> bool:
+def is_loopback(name: str) -> bool:
+    """Whether a host's name or address is this machine's own."""
     if name == "localhost":
         return True
     try:

@@ -94,6 +94,13 @@ class Inlet:
         """Why nothing more is taken in; None: more is."""
         return self._finish
 
+    def cut(self, finish: Finish) -> None:
+        """What waits is dropped, and nothing more is taken in."""
+        self._items.clear()
+        self._bytes = 0
+        self._finish = None
+        self.put(finish)
+
     def put(self, item: Incoming) -> None:
         """Raises ProtocolError where it does not fit; what is in it stays."""
         if self._finish is not None:
@@ -212,6 +219,13 @@ class Outlet:
             if error is not None:
                 await self._put(Failed, error.fields())
             await self._put(SessionEnded, {"reason": reason, "totals": totals()})
+        self._closed = True
+        self._ready.set()
+
+    async def leave(self, error: ProtocolError) -> None:
+        """Queue an error after which the session goes on by another connection; then `run` ends."""
+        self._ending = True
+        await self._put(Failed, error.fields() | {"resume": True})
         self._closed = True
         self._ready.set()
 

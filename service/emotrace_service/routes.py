@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Any
 
 from fastapi import APIRouter, Depends, Request, WebSocket
@@ -11,14 +12,25 @@ from starlette.websockets import WebSocketDisconnect, WebSocketState
 
 from emotrace_models.profiles import describe
 from emotrace_models.registry import name_of
-from emotrace_protocol.errors import ProtocolError
-from emotrace_service.analysis import analyze
+from emotrace_protocol.errors import ErrorCode, ProtocolError
+from emotrace_service.analysis import analyze, open_analysis
+from emotrace_service.answers import (
+    ANALYZED,
+    FORM,
+    Alive,
+    Readiness,
+    ServedModels,
+    TicketIssued,
+    refusals,
+)
 from emotrace_service.errors import error_body, http_status
+from emotrace_service.identity import Caller, bearer, in_query
 from emotrace_service.listening import SocketClosed
 from emotrace_service.opening import bundle_info, label_sets
 from emotrace_service.origins import is_allowed
+from emotrace_service.progress import ProgressResponse, wants_progress
 from emotrace_service.serving import Serving
-from emotrace_service.session import Session
+from emotrace_service.session import NORMAL, Session
 from emotrace_service.uploads import read_form
 
 ORIGIN_FORBIDDEN = (
@@ -45,6 +57,20 @@ def check_origin(connection: HTTPConnection) -> None:
         raise OriginForbidden
 
 
+async def caller_of(connection: HTTPConnection, *, asked: bool = True) -> Caller | None:
+    """By whose key or ticket in the header `Authorization` the request comes; None: nobody is
+    asked, or (asked: False) will be asked later.
+
+    Raises ProtocolError.
+    """
+    if in_query(connection.query_params.keys()):
+        raise ProtocolError(ErrorCode.TOKEN_IN_QUERY, "The address has a secret in it.")
+    secret = bearer(connection.headers.get("authorization"))
+    if secret is None and not asked:
+        return None
+    return await serving_of(connection).door.caller(secret)
+
+
 class StarletteSocket:
     """A websocket of the web framework, as a session wants it."""
 
@@ -54,7 +80,7 @@ class StarletteSocket:
     async def receive(self) -> str | bytes:
         message = await self._websocket.receive()
         if message["type"] == "websocket.disconnect":
-            raise SocketClosed
+            raise SocketClosed(said_so=message.get("code") == NORMAL)
         text: str | None = message.get("text")
         data: bytes = message.get("bytes") or b""
         return data if text is None else text
@@ -79,38 +105,81 @@ async def stream(websocket: WebSocket) -> None:
     try:
         check_origin(websocket)
     except OriginForbidden:
-        await websocket.send_denial_response(_forbidden())
+        await websocket.send_denial_response(forbidden())
+        return
+    try:
+        caller = await caller_of(websocket, asked=False)
+    except ProtocolError as error:
+        await websocket.send_denial_response(refused(error))
         return
     await websocket.accept()
-    await Session(StarletteSocket(websocket), serving_of(websocket)).run()
+    await Session(StarletteSocket(websocket), serving_of(websocket), caller).run()
 
 
-@router.post("/v1/audio/analyze", dependencies=[Depends(check_origin)])
-async def analyze_file(request: Request) -> dict[str, Any]:
-    """A recorded dialogue: WAV, FLAC or Ogg, one channel a speaker.
+@router.post(
+    "/v1/tickets",
+    summary="Give a browser access to one session",
+    dependencies=[Depends(check_origin)],
+    response_model=TicketIssued,
+    response_description="It serves once, within a minute",
+    responses=refusals(400, 401, 403, 422),
+)
+async def issue_ticket(request: Request) -> dict[str, Any]:
+    """A ticket that lets in once, within a minute: `token` of session.start. Ask for it with a key,
+    from a server of yours; the key itself never goes to a browser."""
+    caller = await caller_of(request)
+    if caller is None:
+        raise ProtocolError(
+            ErrorCode.CONFIG_INVALID, "This server is open: sessions need no ticket."
+        )
+    ticket = serving_of(request).door.ticket(caller)
+    return {"ticket": ticket.value, "expires_at": ticket.expires_at}
 
-    A form with `file`; `start` (optional): a JSON object of session.start's fields but for `audio`;
-    `texts` (optional): a JSON list of `{"utterance": number, "text": words}`.
+
+@router.post(
+    "/v1/audio/analyze",
+    summary="Understand a recorded dialogue",
+    dependencies=[Depends(check_origin)],
+    responses={200: ANALYZED, **refusals(400, 401, 403, 413, 415, 422, 503)},
+    openapi_extra={"requestBody": FORM},
+)
+async def analyze_file(request: Request) -> Response:
+    """WAV, FLAC or Ogg, one channel a speaker. The numbers are those of a live session with the
+    same samples. With `Accept: text/event-stream` the answer is a stream of server-sent events:
+    `progress`, each event as it comes, at last `result` (what the JSON answer would be) or `error`.
     """
     serving = serving_of(request)
-    with serving.admitted():
+    caller = await caller_of(request)
+    with ExitStack() as admitted:
+        admitted.enter_context(serving.door.entered(caller))
+        admitted.enter_context(serving.admitted())
         data, fields = await read_form(request, serving.settings.max_upload_bytes)
-        return await analyze(
-            serving,
-            data,
-            fields.get("start", "{}"),
-            fields.get("texts", "[]"),
-            request.is_disconnected,
-        )
+        start, words = fields.get("start", "{}"), fields.get("texts", "[]")
+        gone = request.is_disconnected
+        if not wants_progress(request.headers.get("accept")):
+            return JSONResponse(await analyze(serving, data, start, words, gone))
+        analysis = await open_analysis(serving, data, start, words)
+        return ProgressResponse(serving, analysis, gone, admitted.pop_all())
 
 
-@router.get("/healthz")
+@router.get(
+    "/healthz",
+    summary="Is the process alive?",
+    response_model=Alive,
+    response_description="It is",
+)
 async def healthz() -> dict[str, str]:
     """The process answers."""
     return {"status": "ok"}
 
 
-@router.get("/readyz")
+@router.get(
+    "/readyz",
+    summary="Can sessions begin?",
+    response_model=Readiness,
+    response_description="They can",
+    responses={503: {"model": Readiness, "description": "Not yet, or not any more"}},
+)
 async def readyz(request: Request) -> Response:
     """Whether sessions can begin, and which modalities they have."""
     serving = serving_of(request)
@@ -124,7 +193,12 @@ async def readyz(request: Request) -> Response:
     return JSONResponse(body, status_code=200 if serving.ready else 503)
 
 
-@router.get("/v1/models")
+@router.get(
+    "/v1/models",
+    summary="Which bundles are there?",
+    response_model=ServedModels,
+    response_description="All of them, and which one is the default",
+)
 async def models(request: Request) -> dict[str, Any]:
     """The bundles that sessions may ask for."""
     serving = serving_of(request)
@@ -146,7 +220,12 @@ async def models(request: Request) -> dict[str, Any]:
     }
 
 
-@router.get("/metrics")
+@router.get(
+    "/metrics",
+    summary="How does the server do?",
+    response_class=PlainTextResponse,
+    response_description="Counters, gauges and histograms",
+)
 async def metrics(request: Request) -> Response:
     """Prometheus' text format."""
     return PlainTextResponse(
@@ -158,17 +237,21 @@ async def answer_protocol_error(request: Request, error: Exception) -> Response:
     """Over HTTP an error is a status and the fields of the `error` event."""
     assert isinstance(error, ProtocolError)
     serving_of(request).metrics.refusals.labels(error.code.value).inc()
+    return refused(error)
+
+
+async def answer_forbidden(request: Request, error: Exception) -> Response:
+    return forbidden()
+
+
+def refused(error: ProtocolError) -> Response:
     headers = {}
     if error.retry_after_ms is not None:
         headers["Retry-After"] = str(-(-error.retry_after_ms // 1_000))
     return JSONResponse(error_body(error), status_code=http_status(error.code), headers=headers)
 
 
-async def answer_forbidden(request: Request, error: Exception) -> Response:
-    return _forbidden()
-
-
-def _forbidden() -> Response:
+def forbidden() -> Response:
     return JSONResponse(
         {"error": {"code": "origin_forbidden", "message": ORIGIN_FORBIDDEN}}, status_code=403
     )

@@ -241,12 +241,19 @@ class Segmenter:
             channel.sound.forget(self._endpointer.needed_from(channel.endpoint))
         return items
 
-    def flush(self) -> list[Item]:
-        """The audio is over: what is still open ends here."""
+    def cut(self) -> list[Item]:
+        """What is open ends here; more audio may follow."""
         items: list[Item] = []
         for channel in self._channels:
             channel.endpoint, boundaries = self._endpointer.finish(channel.endpoint, self._position)
             items += self._apply(channel, boundaries)
+            channel.sound.forget(self._endpointer.needed_from(channel.endpoint))
+        return items
+
+    def flush(self) -> list[Item]:
+        """The audio is over: what is still open ends here."""
+        items = self.cut()
+        for channel in self._channels:
             channel.sound.forget(self._position + FRAME_SAMPLES)
         return items
 

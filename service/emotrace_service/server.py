@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import socket
+import threading
 from types import FrameType
 
 import uvicorn
@@ -38,6 +40,13 @@ class GracefulServer(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, serving: Serving) -> None:
         super().__init__(config)
         self._serving = serving
+
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        """Until a signal comes. Those that come while the process ends are of no more use."""
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.SIG_IGN)  # uvicorn has its own until it is done
+        super().run(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """A signal ends the server and is not raised again: to be stopped is no failure."""

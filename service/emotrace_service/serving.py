@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -15,12 +16,15 @@ from emotrace_protocol.events import ModalityStatus
 from emotrace_protocol.messages import Transcription
 from emotrace_service.admission import Admission, Cost
 from emotrace_service.brownout import CLOSED_LEVEL
+from emotrace_service.door import Door
 from emotrace_service.inference import InferenceBackend
 from emotrace_service.logs import Logger
 from emotrace_service.metrics import Metrics
 from emotrace_service.opening import modality_status
+from emotrace_service.pacing import Bucket
 from emotrace_service.session_store import SessionStore
 from emotrace_service.settings import Settings
+from emotrace_service.webhook import Webhook
 
 RETRY_AFTER_MS = 5_000
 EXPECTED_SHARE = 0.01  # of the machine, until the models have been run
@@ -46,6 +50,7 @@ class Serving:
     bundles: by name, the default first. store: of sessions that can be taken up again; None: none
     can. ready: whether the models have been run once; fault: why they could not be. level: what is
     left out now (emotrace_service.brownout). share: of the machine, used in the last second.
+    webhook: where events are posted as well; None: nowhere. door: who may come in.
     """
 
     def __init__(
@@ -56,6 +61,8 @@ class Serving:
         metrics: Metrics,
         log: Logger,
         store: SessionStore | None = None,
+        webhook: Webhook | None = None,
+        door: Door | None = None,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -65,6 +72,8 @@ class Serving:
         self.metrics = metrics
         self.log = log
         self.store = store
+        self.webhook = webhook
+        self.door = door or Door(None, None)
         self.clock = clock
         self.ready = False
         self.fault: str | None = None
@@ -75,6 +84,8 @@ class Serving:
         self.expect(EXPECTED_SHARE)
         self._guests: set[Guest] = set()
         self._meeting = 0
+        pace = settings.new_sessions_a_second
+        self._pace = Bucket(pace, 2 * pace, self.clock())
         self._draining = False
         self._left = asyncio.Event()
         for status in self.modalities():
@@ -112,6 +123,8 @@ class Serving:
         """
         if self._draining:
             raise ProtocolError(ErrorCode.GOING_AWAY, "The server is stopping.")
+        if not again and not self._pace.take(self.clock()):
+            raise self._full(self._admission.open)
         admitted = self._admission.admit(self._live(), self._cost, again=again)
         if admitted is None:
             raise self._full(self._admission.open)
@@ -132,7 +145,7 @@ class Serving:
         return ProtocolError(
             ErrorCode.CAPACITY,
             f"The server has as much to do as it can: {connections} connections are open.",
-            retry_after_ms=RETRY_AFTER_MS,
+            retry_after_ms=random.randint(RETRY_AFTER_MS // 2, RETRY_AFTER_MS),
         )
 
     def expect(self, share: float) -> None:

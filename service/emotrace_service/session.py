@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
 from emotrace_protocol import events
@@ -26,17 +26,20 @@ from emotrace_protocol.messages import (
     Message,
     SessionResume,
     SessionStart,
+    UtteranceEnd,
     UtteranceText,
 )
 from emotrace_protocol.order import ServerConversation, State
 from emotrace_service.brownout import MEANINGS
+from emotrace_service.continuity import Continuity
 from emotrace_service.errors import EngineClosed, place
 from emotrace_service.greeting import Greeting
+from emotrace_service.identity import Caller
 from emotrace_service.listening import Socket, SocketClosed, warn_unknown
 from emotrace_service.opening import Plan, plan_session, started_fields
 from emotrace_service.queues import Audio, Finish, Outlet, SlowConsumer
 from emotrace_service.serving import Serving
-from emotrace_service.session_store import BUFFER_MS, Lease, Resumed, Snapshot, TakenOver, Told
+from emotrace_service.session_store import Resumed, Snapshot, TakenOver, Told
 from emotrace_service.understanding import Understanding
 from emotrace_service.understood import NOTHING_YET
 from emotrace_service.work import Work, begin
@@ -48,10 +51,14 @@ VANISHED, LOST, TAKEN_OVER = "vanished", "lost", "taken_over"
 
 
 class Session:
-    """One connection, from its first message to the close frame."""
+    """One connection, from its first message to the close frame.
 
-    def __init__(self, socket: Socket, serving: Serving) -> None:
+    caller: who was let in already, by a header; None: the first message says who it is.
+    """
+
+    def __init__(self, socket: Socket, serving: Serving, caller: Caller | None = None) -> None:
         self._socket = socket
+        self._caller = caller
         self._serving = serving
         self._settings = serving.settings
         self._clock = serving.clock
@@ -59,12 +66,13 @@ class Session:
         self._log = serving.log.bind(session=self._name)
         self._conversation = ServerConversation()
         self._greeting = Greeting(socket, self._conversation, serving.metrics, self._clock)
-        self._outlet = Outlet(self._conversation, serving.metrics, self._keep)
+        self._outlet = Outlet(self._conversation, serving.metrics, self._settle)
         self._came = self._clock()
-        self._lease: Lease | None = None
+        self._continuity = Continuity(serving.store)
         self._work: Work | None = None
         self._telling: set[asyncio.Task[None]] = set()
         self._acked = 0.0
+        self._moves = False
         self._close_code = NORMAL
 
     async def run(self) -> None:
@@ -101,42 +109,49 @@ class Session:
     async def _open(self, opening: SessionStart | SessionResume, unknown: tuple[str, ...]) -> str:
         """A session that begins, or goes on; gives how it ended. Raises ProtocolError."""
         if isinstance(opening, SessionResume):
-            resumed = await self._resume(opening)
+            resumed = await self._continuity.resume(opening)
+            self._go_on(opening, resumed)
             if resumed.snapshot.over:
                 return await self._repeat_end(resumed)
             start = resumed.snapshot.start
+            self._caller = self._serving.door.named(resumed.snapshot.caller)
         else:
             resumed, start = None, opening
+            if self._caller is None:
+                self._caller = await self._serving.door.caller(start.token)
         plan = plan_session(
             start,
             self._serving.bundles,
             self._settings,
             transcribes=self._serving.backend.transcribes(start.language),
         )
-        if start.resume and resumed is None and self._serving.store is not None:
-            self._lease = await self._serving.store.open(self._name)
+        if start.resume and resumed is None:
+            await self._continuity.begin(self._name)
         try:
-            return await self._serve(start, plan, unknown, resumed)
+            with self._serving.door.entered(self._caller, again=resumed is not None):
+                return await self._serve(start, plan, unknown, resumed)
         finally:
-            if self._lease is not None:
-                await self._lease.leave()
+            await self._continuity.leave()
 
-    async def _resume(self, message: SessionResume) -> Resumed:
-        """Raises ProtocolError."""
-        if self._serving.store is None:
-            raise ProtocolError(ErrorCode.SESSION_UNKNOWN, "This server keeps no sessions.")
-        resumed = await self._serving.store.resume(message.session, message.token, message.sequence)
-        self._name, self._lease = message.session, resumed.lease
+    def _go_on(self, message: SessionResume, resumed: Resumed) -> None:
+        self._name = message.session
         self._log = self._serving.log.bind(session=self._name)
         snapshot = resumed.snapshot
         self._conversation.resume(snapshot.sent, snapshot.counts, message.sequence - 1)
-        return resumed
 
     def go_away(self) -> None:
-        """The server stops: finish what was taken in, and say so."""
-        if self._work is not None:
-            error = ProtocolError(ErrorCode.GOING_AWAY, "The server is stopping.")
-            self._work.inlet.put(Finish(self._clock(), error))
+        """The server stops: finish what was taken in and say so; or, where another server can go on
+        with the session, leave it there."""
+        if self._work is None:
+            return
+        finish = Finish(
+            self._clock(), ProtocolError(ErrorCode.GOING_AWAY, "The server is stopping.")
+        )
+        if self._continuity.moves:
+            self._moves = True
+            self._work.inlet.cut(finish)  # the client says it again, elsewhere
+        else:
+            self._work.inlet.put(finish)
 
     @property
     def active(self) -> float:
@@ -178,15 +193,15 @@ class Session:
             start,
             plan,
             None if resumed is None else resumed.snapshot,
-            keeps=self._lease is not None,
-            confirm=self._confirm,
+            keeps=self._continuity.keeps,
+            confirm=self._continuity.confirm,
         )
         notices = work.understanding.notices
         if resumed is None:
             await self._outlet.emit(
                 events.SessionStarted,
                 **started_fields(self._name, plan, self._settings),
-                resume=self._resume_info(),
+                resume=self._continuity.info,
             )
             if plan.interim_refused is not None:
                 await notices.warn(WarningCode.INTERIM_SKIPPED, plan.interim_refused, "interim")
@@ -199,18 +214,20 @@ class Session:
             rate=plan.audio.sample_rate,
             again=resumed is not None,
         )
-        end = LOST if self._lease is not None else VANISHED
+        end = LOST if self._continuity.keeps else VANISHED
         try:
             async with asyncio.TaskGroup() as group:
                 listening = group.create_task(work.listener.run())
-                watching = group.create_task(self._watch_taken())
+                watching = group.create_task(self._continuity.watch())
                 understood = group.create_task(self._understand(work))
                 await self._send(work.understanding)
                 listening.cancel()
                 watching.cancel()
                 end = await understood
-        except* SocketClosed:
-            pass
+        except* SocketClosed as gone:
+            if any(one.said_so for one in leaves(gone)):
+                end = VANISHED
+                await self._continuity.forget()
         except* SlowConsumer:
             end = "error"
             self._close_code = _close_code(ErrorCode.SLOW_CONSUMER)
@@ -240,43 +257,43 @@ class Session:
         for event in resumed.events:
             async with asyncio.timeout(self._settings.send_timeout_ms / 1_000):
                 await self._socket.send(event.text)
-        await resumed.lease.leave()
+        await self._continuity.leave()
         return LOST
 
-    def _confirm(self) -> None:
-        """The client has said something, so it has what it was told before."""
-        if self._lease is not None:
-            self._lease.confirm()
-
-    def _resume_info(self) -> events.ResumeInfo | None:
-        store, lease = self._serving.store, self._lease
-        if store is None or lease is None:
-            return None
-        return events.ResumeInfo(token=lease.token, window_ms=store.window_ms, buffer_ms=BUFFER_MS)
-
-    async def _watch_taken(self) -> None:
-        """Raises TakenOver once another connection goes on with the session."""
-        if self._lease is not None:
-            await self._lease.taken()
-            raise TakenOver
+    async def _settle(self, told: Sequence[Told]) -> None:
+        """Events are about to be sent: they are kept first, and posted. Raises TakenOver."""
+        await self._keep(told)
+        if self._serving.webhook is not None:
+            for one in told:
+                self._serving.webhook.offer(self._name, one.text)
 
     async def _keep(self, told: Sequence[Told]) -> None:
-        """Events are about to be sent. Raises TakenOver."""
+        """Raises TakenOver."""
         work = self._work
-        if self._lease is None or work is None:
+        if work is None:
             return
+        kept = await self._continuity.commit(
+            lambda: self._snapshot(work), told, self._conversation.acknowledged
+        )
+        if not kept:
+            self._log.warning("session cannot be resumed any more")
+            message = "What keeps the sessions does not answer."
+            await work.understanding.notices.warn(WarningCode.RESUME_LOST, message)
+
+    def _snapshot(self, work: Work) -> Snapshot:
         over = self._conversation.state is State.ENDED
-        snapshot = Snapshot(
-            start=work.start,
+        return Snapshot(
+            start=work.start.model_copy(update={"token": None}),
             sent=self._conversation.sent,
             counts=dict(self._conversation.counts),
             through=work.receipts.through,
             ahead=work.receipts.ahead,
             others=self._greeting.messages + work.others + work.listener.acks,
+            age_s=work.listener.age_s,
+            caller=None if self._caller is None else self._caller.name,
             understood=NOTHING_YET if over else work.understanding.state,
             over=over,
         )
-        await self._lease.commit(snapshot, told, self._conversation.acknowledged)
 
     async def _send(self, understanding: Understanding) -> None:
         async def heartbeat() -> None:
@@ -294,6 +311,10 @@ class Session:
         understanding = work.understanding
         try:
             error = await self._process(work)
+            if self._moves and error is not None:
+                self._close_code = _close_code(error.code)
+                await self._outlet.leave(error)
+                return _reason(error.code)
         except TakenOver:
             raise
         except EngineClosed:
@@ -349,11 +370,14 @@ class Session:
                     async with understanding.notices.step():
                         await _obey(item.message, item.arrival, understanding)
                         work.receipts.done(item.number)
+                    await understanding.go_on(item.arrival)
             except ProtocolError as refused:
                 error = refused
                 inlet.put(Finish(item.arrival, error))
                 break
             await self._acknowledge(work)
+        if self._moves:
+            return error
         try:
             await understanding.flush(item.arrival)
         except ProtocolError as refused:
@@ -369,9 +393,18 @@ class Session:
     async def _acknowledge(self, work: Work) -> None:
         """Once a second, tell a client that keeps its messages which are safe."""
         now = self._clock()
-        if self._lease is not None and now - self._acked >= ACK_S:
+        if self._continuity.keeps and now - self._acked >= ACK_S:
             self._acked = now
             await self._outlet.emit(events.InputAck, messages=work.receipts.through)
+
+
+def leaves(group: BaseExceptionGroup[SocketClosed]) -> Iterator[SocketClosed]:
+    """The exceptions themselves."""
+    for one in group.exceptions:
+        if isinstance(one, BaseExceptionGroup):
+            yield from leaves(one)
+        else:
+            yield one
 
 
 async def _obey(message: Message, arrival: float, understanding: Understanding) -> None:
@@ -379,6 +412,8 @@ async def _obey(message: Message, arrival: float, understanding: Understanding) 
         await understanding.reach_marker(message.id)
     elif isinstance(message, UtteranceText):
         await understanding.say(message, arrival)
+    elif isinstance(message, UtteranceEnd):
+        understanding.cut()
     elif isinstance(message, Image):
         await understanding.see(message)
 

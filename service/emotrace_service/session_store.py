@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from emotrace_protocol.errors import ErrorCode, ProtocolError
 from emotrace_protocol.messages import SessionStart
 from emotrace_service.understood import Understood
 
@@ -24,7 +25,8 @@ class Snapshot:
     """A session between two of its steps.
 
     sent, counts: events numbered so far, and by type. through, ahead: which of the client's
-    messages are part of it (Receipts). others: messages that have no number. over: nothing follows.
+    messages are part of it (Receipts). others: messages that have no number. age_s: of the session.
+    caller: by whose key it was let in. over: nothing follows.
     """
 
     start: SessionStart
@@ -33,7 +35,9 @@ class Snapshot:
     through: int
     ahead: frozenset[int]
     others: int
+    age_s: float
     understood: Understood
+    caller: str | None = None
     over: bool = False
 
 
@@ -49,6 +53,10 @@ class TakenOver(Exception):
     """Another connection goes on with the session."""
 
 
+class StoreLost(Exception):
+    """The store has been away for too long: nothing can be kept any more."""
+
+
 class Lease(Protocol):
     """The right to go on with one session; of all that were ever given, the newest has it.
 
@@ -59,7 +67,7 @@ class Lease(Protocol):
 
     async def commit(self, snapshot: Snapshot, events: Sequence[Told], acknowledged: int) -> None:
         """Keep a state and the events that led to it from the last one; forget events up to number
-        `acknowledged`. Raises TakenOver."""
+        `acknowledged`. Raises TakenOver, StoreLost."""
 
     def confirm(self) -> None:
         """The client has the token, so that the one that it came with is void: a connection that
@@ -67,6 +75,9 @@ class Lease(Protocol):
 
     async def taken(self) -> None:
         """Returns once another connection goes on with the session."""
+
+    async def forget(self) -> None:
+        """The client does not come back."""
 
     async def leave(self) -> None:
         """The connection broke, or the session is over: the client's time to come back begins."""
@@ -82,13 +93,39 @@ class Resumed:
 
 
 class SessionStore(Protocol):
-    """All sessions that can be taken up again. window_ms: for how long after a break."""
+    """All sessions that can be taken up again. window_ms: for how long after a break. durable: they
+    survive this process, and another may go on with them."""
 
     window_ms: int
+    durable: bool
 
     async def open(self, name: str) -> Lease:
-        """A new session."""
+        """A new session. Raises StoreLost."""
 
     async def resume(self, name: str, token: str, sequence: int) -> Resumed:
         """sequence: events that the client has received. Raises ProtocolError: session_unknown
-        (the same for a wrong token), or resume_expired, which says what was lost."""
+        (the same for a wrong token), or resume_expired, which says what was lost; StoreLost."""
+
+    async def first(self, ticket: str, life_s: float) -> bool:
+        """Whether a ticket is used for the first time (emotrace_service.tickets)."""
+
+    async def close(self) -> None:
+        """The server stops."""
+
+
+def unknown(window_ms: int) -> ProtocolError:
+    return ProtocolError(
+        ErrorCode.SESSION_UNKNOWN,
+        "There is no session of that name and token; it may have ended, or waited longer than "
+        f"{window_ms / 1_000:g} s.",
+    )
+
+
+def expired(sequence: int, first: int, sent: int) -> ProtocolError:
+    """sequence: of the event that is asked for. first, sent: those from `first` to before `sent`
+    are kept."""
+    return ProtocolError(
+        ErrorCode.RESUME_EXPIRED,
+        f"Event {sequence} is asked for, and events {first} to {sent} are kept.",
+        "sequence",
+    )

@@ -10,15 +10,20 @@ from __future__ import annotations
 import os
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from emotrace_service.errors import StartRefused
 
 PREFIX = "EMOTRACE_"
+MEMORY = "memory"
 AUTO, NONE = "auto", "none"  # what a setting that names weights may say instead
+
+WebhookEvent = Literal[
+    "session.started", "emotion.final", "emotion.revised", "speech.rejected", "session.ended"
+]
 
 
 def cores() -> int:
@@ -83,6 +88,15 @@ class Settings(BaseSettings):
     origins: tuple[str, ...] = Field(
         default=(), description="web origins whose pages may connect, besides this machine's own"
     )
+    keys: Path | None = Field(
+        default=None,
+        description="file of those who may use the server (`emotrace-serve keys new NAME`); "
+        "without it, whoever reaches the server may",
+    )
+    open: bool = Field(
+        default=False,
+        description="let in whoever reaches the server, although others than this machine can",
+    )
     log_format: Literal["auto", "console", "json"] = Field(
         default="auto", description="`auto`: console on a terminal, JSON lines elsewhere"
     )
@@ -118,8 +132,21 @@ class Settings(BaseSettings):
     idle_no_audio_ms: int = Field(
         default=60_000, ge=1, description="without audio for so long, a session ends"
     )
+    max_session_ms: int = Field(
+        default=4 * 3_600_000, ge=1, description="a session that has lasted so long ends"
+    )
+    new_sessions_a_second: float = Field(
+        default=100.0, gt=0, description="and what else comes is told when to come again"
+    )
     idle_no_speech_ms: int = Field(
         default=15 * 60_000, ge=1, description="of audio without speech, and a session ends"
+    )
+    session_store: str = Field(
+        default=MEMORY,
+        pattern=r"^(memory|(rediss?|unix)://.+)$",
+        description="where sessions are kept for clients that come back: `memory` of this process, "
+        "or redis://host:6379/0, from which another replica goes on too; keep a password in the "
+        "environment, not on the command line",
     )
     resume_window_ms: int = Field(
         default=120_000,
@@ -144,6 +171,20 @@ class Settings(BaseSettings):
     )
     drain_timeout_ms: int = Field(
         default=5_000, ge=0, description="for open sessions, when the server stops"
+    )
+
+    webhook_url: str | None = Field(
+        default=None,
+        description="where events of all sessions are posted (docs/operations.md)",
+    )
+    webhook_secret: SecretStr | None = Field(
+        default=None, description="signs the posts: whsec_ and 24 to 64 bytes in base64"
+    )
+    webhook_events: tuple[WebhookEvent, ...] = Field(
+        default=get_args(WebhookEvent), description="types of the events that are posted"
+    )
+    webhook_insecure: bool = Field(
+        default=False, description="lets webhook_url be http to another machine"
     )
 
     backend: Literal["local", "ray"] = Field(

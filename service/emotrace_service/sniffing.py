@@ -23,6 +23,24 @@ _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
     (0, b"fLaC", "FLAC"),
     (4, b"ftyp", "MP4"),
 )
+# Shorter, and so looked for in whole files only, never in what may be raw samples.
+_FILE_SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
+    (4, b"ftypM4A", "M4A"),
+    (4, b"ftypqt", "QuickTime"),
+    (8, b"AVI ", "AVI"),
+    (0, b"FLV\x01", "Flash video"),
+    (0, b"\x30\x26\xb2\x75", "Windows Media"),
+    (0, b"FORM", "AIFF"),
+    (0, b"caff", "CAF"),
+    (0, b"#!AMR", "AMR"),
+    (0, b"\x47\x40", "MPEG transport stream"),
+    (0, b"\x00\x00\x01\xba", "MPEG video"),
+    (0, b"\xff\xf1", "AAC"),
+    (0, b"\xff\xf9", "AAC"),
+    (0, b"\xff\xfb", "MP3"),
+    (0, b"\xff\xf3", "MP3"),
+    (0, b"\xff\xf2", "MP3"),
+)
 _NEEDED = max(skip + len(magic) for skip, magic, _ in _SIGNATURES)
 
 # WAVE_FORMAT codes and bits a sample, of RFC 2361 and the RIFF standard.
@@ -73,9 +91,20 @@ def sniff(head: bytes, audio: AudioFormat, *, complete: bool = False) -> Opening
     riff_so_far = b"RIFF".startswith(head[:4]) and b"WAVE".startswith(head[8:12])
     if not complete and riff_so_far and len(head) < WAV_HEADER_BYTES:
         return None
-    for skip, magic, kind in _SIGNATURES:
-        if head[skip : skip + len(magic)] == magic:
-            return Opening(suspect=f"an encoded file ({kind})")
+    kind = _kind(head, _SIGNATURES)
+    if kind is not None:
+        return Opening(suspect=f"an encoded file ({kind})")
     if not complete and len(head) < _NEEDED:
         return None
     return Opening()
+
+
+def file_kind(head: bytes) -> str | None:
+    """What kind of file it is that begins with `head`, where it is known."""
+    return _kind(head, _FILE_SIGNATURES + _SIGNATURES)
+
+
+def _kind(head: bytes, signatures: tuple[tuple[int, bytes, str], ...]) -> str | None:
+    return next(
+        (kind for skip, magic, kind in signatures if head[skip : skip + len(magic)] == magic), None
+    )

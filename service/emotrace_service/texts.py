@@ -39,6 +39,7 @@ class ClientTexts:
         self._ahead = dict(ahead or {})
         self._announced = 0
         self._open: dict[int, asyncio.Future[Transcript]] = {}
+        self._closed: dict[int, Transcript | None] = {}
         for index, words in (state.open if state else {}).items():
             self.announce(index)
             if words is not None:
@@ -48,7 +49,8 @@ class ClientTexts:
     @property
     def state(self) -> TextsState:
         """A value that a new one can go on from."""
-        return TextsState(self._announced, {index: self.take(index) for index in self._open})
+        words = {index: self.take(index) for index in self._open}
+        return TextsState(self._announced, self._closed | words)
 
     def announce(self, index: int) -> None:
         """Utterance `index` may be given words from now on."""
@@ -80,4 +82,10 @@ class ClientTexts:
 
     def close(self, index: int) -> None:
         """Utterance `index` is being estimated: words that come now are late."""
+        self._closed[index] = self.take(index)
         self._open.pop(index, None)
+
+    def forget(self, index: int) -> None:
+        """Utterance `index` has its estimate, or will have none."""
+        self._open.pop(index, None)
+        self._closed.pop(index, None)

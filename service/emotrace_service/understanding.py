@@ -246,6 +246,10 @@ class Understanding:
         await self._interims.settle()
         await self.notices.emit(events.MarkerReached, id=name, audio_ms=self.audio_ms)
 
+    def cut(self) -> None:
+        """Whatever is being said ends here; `go_on` tells of it."""
+        self._items += self._segmenter.cut()
+
     async def flush(self, arrival: float) -> None:
         """The audio is over: what is open ends here. Raises ProtocolError."""
         if self._deserted:

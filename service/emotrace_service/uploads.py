@@ -10,6 +10,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from emotrace_protocol.errors import ErrorCode, ProtocolError
+from emotrace_service.errors import Advised
 
 HOW = "Send a form with the field `file`: curl -F file=@dialogue.wav URL."
 FIELDS = ("file", "start", "texts")
@@ -25,7 +26,13 @@ async def read_form(request: Request, limit: int) -> tuple[bytes, dict[str, str]
     """The bytes of field `file`, and the other fields. Raises ProtocolError."""
     if not request.headers.get("content-type", "").startswith("multipart/form-data"):
         raise ProtocolError(ErrorCode.CONFIG_INVALID, HOW, "file")
-    parser = _InMemory(request.headers, _bounded(request, limit), max_files=1, max_fields=4)
+    too_large = Advised(
+        ErrorCode.MESSAGE_TOO_LARGE,
+        f"The upload is over {limit} bytes, which this server takes (EMOTRACE_MAX_UPLOAD_BYTES). "
+        "Send FLAC, cut the file up, or stream it with `emotrace stream FILE`.",
+    )
+    chunks = _bounded(request, limit, too_large)
+    parser = _InMemory(request.headers, chunks, max_files=1, max_fields=4)
     try:
         form = await parser.parse()
     except MultiPartException as error:
@@ -36,6 +43,12 @@ async def read_form(request: Request, limit: int) -> tuple[bytes, dict[str, str]
         return await _sort(form)
     finally:
         await form.close()
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """The whole body of a request. Raises ProtocolError where it is longer."""
+    too_large = Advised(ErrorCode.MESSAGE_TOO_LARGE, f"The body is over {limit} bytes.")
+    return b"".join([chunk async for chunk in _bounded(request, limit, too_large)])
 
 
 async def _sort(form: FormData) -> tuple[bytes, dict[str, str]]:
@@ -57,10 +70,12 @@ async def _sort(form: FormData) -> tuple[bytes, dict[str, str]]:
     return file, fields
 
 
-async def _bounded(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
+async def _bounded(
+    request: Request, limit: int, too_large: ProtocolError
+) -> AsyncGenerator[bytes, None]:
     taken = 0
     async for chunk in request.stream():
         taken += len(chunk)
         if taken > limit:
-            raise ProtocolError(ErrorCode.MESSAGE_TOO_LARGE, f"The upload is over {limit} bytes.")
+            raise too_large
         yield chunk

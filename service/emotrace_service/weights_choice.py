@@ -16,10 +16,18 @@ def chosen_weights(
 
     first: which of those that are here `auto` takes, given in the lock's order.
     """
+    meant = meant_weights(name, kind, root)
+    return first(meant) if meant else None
+
+
+def meant_weights(name: str, kind: Kind, root: Path) -> list[WeightSet]:
+    """All that the setting may mean: the one of that name, or for `auto` those that are here.
+
+    Raises WeightsError.
+    """
     if name == NONE:
-        return None
+        return []
     lock = of_kind(load_lock(), kind)
     if name != AUTO:
-        return find_weights(name, lock)
-    here = [one for one in lock.values() if is_present(one, root)]
-    return first(here) if here else None
+        return [find_weights(name, lock)]
+    return [one for one in lock.values() if is_present(one, root)]

@@ -1,4 +1,4 @@
-"""`emotrace-serve models list | pull`: the weights that do not ship with the package."""
+"""`emotrace-serve models list | pull | seal`: pulled weights, and the seals of bundles."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.table import Table
 
+from emotrace_models.bundle_config import CONFIG, BundleError, seal
+from emotrace_models.licences import forbids
 from emotrace_models.weights import (
     WeightFile,
     WeightsError,
@@ -39,10 +41,12 @@ Folder = Annotated[
 def list_weights(weights: Folder = None) -> None:
     """Which weights there are, and which of them are here."""
     root = _root(weights)
-    table = Table("name", "MB", "licence", "here", "what it is")
+    table = Table("name", "MB", "licence", "commercial", "here", "what it is")
     for one in _guarded_lock().values():
         here = "yes" if is_present(one, root) else "no"
-        table.add_row(one.name, str(one.size // 1_000_000), one.licence, here, one.description)
+        commercial = "no" if forbids(one.licence, "commercial") else "yes"
+        size = str(one.size // 1_000_000)
+        table.add_row(one.name, size, one.licence, commercial, here, one.description)
     Console().print(table)
 
 
@@ -68,6 +72,18 @@ def pull_weights(
     except WeightsError as error:
         raise _failed(str(error)) from error
     typer.echo(f"{name} is ready in {directory}. Licence: {chosen.licence}.")
+
+
+@app.command("seal")
+def seal_bundle(
+    folder: Annotated[Path, typer.Argument(help="The bundle's folder.")],
+) -> None:
+    """Seal a bundle whose config.json you changed yourself; the server takes no other."""
+    try:
+        digest = seal(folder)
+    except BundleError as error:
+        raise _failed(str(error)) from error
+    typer.echo(f"{folder / CONFIG} is sealed: SHA-256 {digest}.")
 
 
 def _guarded_lock() -> dict[str, WeightSet]:

@@ -34,7 +34,12 @@ def pull(weights: WeightSet, root: Path, client: httpx.Client, progress: Progres
     try:
         directory.mkdir(parents=True, exist_ok=True)
         for file in weights.files:
-            if not _intact(file, directory, weights.name):
+            part = directory / (file.name + PART_SUFFIX)
+            if part.is_symlink():  # to be written to, wherever it leads
+                part.unlink()
+            if _intact(file, directory, weights.name):
+                part.unlink(missing_ok=True)
+            else:
                 _check_room(file, directory)
                 _fetch(file, directory, client, progress)
             progress(file, file.size)

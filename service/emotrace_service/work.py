@@ -82,6 +82,7 @@ def begin(
         serving.settings,
         serving.clock,
         confirm,
+        0.0 if snapshot is None else snapshot.age_s,
     )
     others = 0 if snapshot is None else snapshot.others
     return Work(start, receipts, inlet, listener, understanding, others)

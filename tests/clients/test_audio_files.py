@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import soundfile
 
 from emotrace_clients.audio_files import AudioFiles
+from emotrace_clients.channels import SameSound
 from emotrace_clients.errors import SourceError
 
 RNG = np.random.default_rng(7)
@@ -78,11 +80,14 @@ def test_an_empty_file_gives_no_blocks(tmp_path: Path) -> None:
         assert list(files.blocks(40)) == []
 
 
-def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
+def test_what_cannot_be_read_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = tmp_path / "notes.txt"
     text.write_text("hello")
-    with pytest.raises(SourceError, match=r"notes\.txt cannot be read: .* convert anything else"):
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(SourceError, match=r"notes\.txt cannot be read: .* or convert it"):
         AudioFiles([text])
+    with pytest.raises(SourceError, match="is no file"):
+        AudioFiles([tmp_path])
     with pytest.raises(SourceError, match="there is no such file"):
         AudioFiles([tmp_path / "none.wav"])
     with pytest.raises(SourceError, match="at least one"):
@@ -90,6 +95,41 @@ def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
     many = [written(tmp_path / f"{n}.wav", noise(10, 3)) for n in range(3)]
     with pytest.raises(SourceError, match="at most 8"):
         AudioFiles(many)
+    with AudioFiles(many, mono=True) as files:
+        assert files.channels == 3
+
+
+def test_mono_mixes_the_channels_of_each_file(tmp_path: Path) -> None:
+    stereo = written(tmp_path / "s.wav", np.array([[8_000, 4_000]] * 100, dtype=np.int16))
+    single = written(tmp_path / "m.wav", np.full((50, 1), 1_000, dtype=np.int16))
+    with AudioFiles([stereo, single], mono=True) as files:
+        read = as_int16(np.concatenate(list(files.blocks(40))))
+    assert read.shape == (100, 2)
+    assert set(read[:, 0]) == {6_000}
+    assert set(read[:50, 1]) == {1_000}
+    assert set(read[50:, 1]) == {0}
+
+
+def test_the_length_is_the_longest_files(tmp_path: Path) -> None:
+    paths = [written(tmp_path / f"{n}.wav", noise(n)) for n in (8_000, 16_000)]
+    with AudioFiles(paths) as files:
+        assert files.duration_s == 1.0
+
+
+def same(blocks: list[np.ndarray]) -> list[bool]:
+    watch = SameSound(16_000)
+    return [watch.push(block) for block in blocks]
+
+
+def test_channels_with_the_same_sound_are_noticed_once() -> None:
+    one = (noise(16_000) / 32_768).astype(np.float32)
+    twice = np.concatenate([one, one], axis=1)
+    assert same([twice] * 15) == [False] * 9 + [True] + [False] * 5
+    silence = np.zeros((16_000, 2), dtype=np.float32)
+    assert not any(same([silence] * 15)), "silence says nothing"
+    assert not any(same([one] * 15)), "one channel has none to be like"
+    apart = np.concatenate([one, one[::-1]], axis=1)
+    assert not any(same([apart, *[twice] * 15])), "they differ somewhere"
 
 
 def test_a_file_that_breaks_off_is_said(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -32,8 +33,20 @@ def run(*arguments: object) -> Any:
 
 def test_help_names_every_command() -> None:
     told = run("--help").output
-    for name in ("stream", "listen", "demo"):
+    for name in ("stream", "listen", "report", "watch", "demo"):
         assert name in told
+
+
+@pytest.mark.parametrize("name", ["stream", "listen", "report", "watch", "demo"])
+def test_the_help_of_each_command_has_examples_that_parse(name: str) -> None:
+    result = run(name, "--help")
+    assert result.exit_code == 0
+    examples = re.findall(rf"emotrace ({name}[^\n(>]*)", result.output.split("Examples:")[1])
+    assert examples
+    for example in examples:
+        options = [word for word in example.split()[1:] if word.startswith("-")]
+        for option in options:
+            assert option in result.output.split("Examples:")[0], option
 
 
 @pytest.mark.parametrize(
@@ -54,6 +67,8 @@ def test_wrong_usage_is_exit_code_2(arguments: tuple[str, ...]) -> None:
         (("stream", "{sound}", "--transcript", "none.json"), "no such file"),
         (("demo", "--url", REFUSED), "emotrace-serve"),
         (("listen", "--speakers", "1,2,3,4,5,6,7,8,9"), "at most 8"),
+        (("watch", REFUSED, "--once"), "connection refused"),
+        (("watch", "nonsense", "--once"), "no address"),
     ],
 )
 def test_a_fault_is_one_sentence_and_exit_code_1(
@@ -94,6 +109,8 @@ def test_options_reach_the_session(monkeypatch: pytest.MonkeyPatch, sound: Path)
     )
     assert paths == [sound, sound]
     assert options == {"fast": True, "turns": None}
+    assert run("stream", sound, "--mono").exit_code == 0
+    assert calls[1][0].mono
 
 
 @pytest.mark.parametrize(
@@ -143,7 +160,8 @@ def test_the_module_is_the_command() -> None:
 def test_the_client_runs_without_torch_or_the_server() -> None:
     code = (
         "import sys, emotrace_clients.__main__, emotrace_clients.sync\n"
-        "heavy = {'torch', 'fastapi', 'onnxruntime', 'emotrace_models', 'sounddevice'}\n"
+        "heavy = {'torch', 'fastapi', 'onnxruntime', 'emotrace_models', 'emotrace_service'}\n"
+        "heavy |= {'sounddevice', 'av', 'matplotlib', 'pandas'}\n"
         "sys.exit(str(heavy & set(sys.modules)) if heavy & set(sys.modules) else 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)

@@ -23,20 +23,20 @@ def test_the_limit_holds_and_every_wait_ends(
     markers: list[tuple[str, int]] = []
     sent = processed = 0
     for wish in wishes:
-        while not flow.has_room():
+        while not flow.has_room(sent):
             marker, processed = markers.pop(0)  # fails if it waits for nothing
             assert flow.reach(marker)
         size = min(wish, flow.piece_bytes)
         sent += size
         assert sent - processed <= limit
-        if (marker := flow.send(size)) is not None:
+        if (marker := flow.mark(sent)) is not None:
             markers.append((marker, sent))
 
 
 def test_markers_of_others_are_left_alone() -> None:
     flow = FlowWindow(AudioFormat(), 10_000)
     assert not flow.reach("half-way")
-    marker = flow.send(flow.piece_bytes)
+    marker = flow.mark(flow.piece_bytes)
     assert marker is not None
     assert flow.reach(marker)
     assert not flow.reach(marker)

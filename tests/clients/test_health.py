@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
+from answering import answering_to
 
 from emotrace_clients.errors import ServerNotReady, ServerUnreachable
 from emotrace_clients.health import await_ready, check_ready
@@ -16,22 +15,13 @@ from emotrace_clients.health import await_ready, check_ready
 
 @contextmanager
 def answering(answer: Callable[[], tuple[int, bytes]]) -> Iterator[str]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            status, body = answer() if self.path == "/readyz" else (404, b"")
-            self.send_response(status)
-            self.end_headers()
-            self.wfile.write(body)
+    """The stream's address of a server whose /readyz says what `answer` gives."""
 
-        def log_message(self, *_: object) -> None:
-            pass
+    def to(path: str) -> tuple[int, bytes]:
+        return answer() if path == "/readyz" else (404, b"")
 
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield f"ws://127.0.0.1:{server.server_port}/v1/stream"
-        server.shutdown()
-        thread.join()
+    with answering_to(to) as url:
+        yield url
 
 
 def not_ready() -> tuple[int, bytes]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from emotrace_clients import microphone as microphone_module
 from emotrace_clients.errors import MicrophoneError
 from emotrace_clients.levels import levels_dbfs, meter
 from emotrace_clients.microphone import MAX_WAITING_MS, Microphone, device_names
@@ -43,14 +44,25 @@ class FakeDriver:
 
     PortAudioError = PortAudioError
 
-    def __init__(self, *, inputs: int = 2, rates: tuple[int, ...] = (16_000,), busy: bool = False):
-        self.inputs, self.rates, self.busy = inputs, rates, busy
+    def __init__(
+        self,
+        *,
+        inputs: int = 2,
+        rates: tuple[int, ...] = (16_000,),
+        busy: bool = False,
+        default: bool = True,
+    ):
+        self.inputs, self.rates, self.busy, self.default = inputs, rates, busy, default
         self.stream: FakeStream | None = None
 
     def query_devices(self, device: object = None, kind: str | None = None) -> Any:
         found = {"index": 3, "name": "Toy", "max_input_channels": self.inputs}
         if kind is None:
             return [{"index": 0, "name": "Speaker", "max_input_channels": 0}, found]
+        if device == "o":
+            raise ValueError("Multiple input devices found for 'o':\n[3] Toy\n[4] Other")
+        if device is None and not self.default:
+            raise PortAudioError("Error querying device -1")
         if device not in (None, 3, "Toy"):
             raise ValueError(f"No input device matching {device!r}")
         return found
@@ -122,7 +134,7 @@ async def test_sound_that_piles_up_is_an_error_and_not_a_gap(install: Install) -
         for _ in range(MAX_WAITING_MS // 40 + 1):
             driver.stream.options["callback"](bytes(1_280), 640, None, STATUS)
         await asyncio.sleep(0)
-        with pytest.raises(MicrophoneError, match="10 s of sound wait"):
+        with pytest.raises(MicrophoneError, match="40 s of sound wait"):
             await anext(microphone.blocks())
 
 
@@ -135,13 +147,30 @@ async def test_a_microphone_that_stops_is_an_error(install: Install) -> None:
             await anext(microphone.blocks())
 
 
+async def test_a_microphone_that_falls_silent_without_a_word_is_an_error(
+    install: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(microphone_module, "STALL_S", 0.02)
+    driver = install()
+    async with asyncio.timeout(5), opened() as microphone:
+        assert driver.stream is not None
+        driver.stream.options["callback"](bytes(1_280), 640, None, STATUS)
+        blocks = microphone.blocks()
+        assert await anext(blocks) == bytes(1_280)
+        with pytest.raises(MicrophoneError, match="still plugged in"):
+            await anext(blocks)
+
+
 @pytest.mark.parametrize(
     ("driver", "arguments", "told"),
     [
         ({"inputs": 0}, {}, "No microphone was found"),
         ({"inputs": 1}, {"channels": 2}, "has 1 input channel"),
         ({"rates": ()}, {}, "none of the rates"),
-        ({}, {"device": "other"}, "no input device 'other'"),
+        ({}, {"device": "other"}, "no input device 'other'.* 3 Toy"),
+        ({}, {"device": 7}, "no input device 7.* 3 Toy"),
+        ({}, {"device": "o"}, "Several inputs are called 'o'.* 3 Toy"),
+        ({"default": False}, {}, "no input that is used by default.* 3 Toy"),
     ],
 )
 async def test_what_cannot_work_is_said_with_the_cure(

@@ -1,4 +1,4 @@
-"""The browser page as text: self-contained, and its switch knows every event."""
+"""The browser page as text: self-contained, it knows every event, and its parts fit together."""
 
 from __future__ import annotations
 
@@ -14,7 +14,21 @@ from emotrace_protocol.events import EVENTS
 
 PAGE = Path(emotrace_clients.__file__).parent / "browser"
 SCRIPTS = sorted(PAGE.glob("*.js"))
-TEXTS = [*SCRIPTS, PAGE / "index.html", PAGE / "style.css"]
+STYLES = sorted(PAGE.glob("*.css"))
+TEXTS = [*SCRIPTS, *STYLES, PAGE / "index.html", PAGE / "report.html"]
+EMOTIONS = (
+    "anger",
+    "happiness",
+    "sadness",
+    "neutral",
+    "fear",
+    "disgust",
+    "surprise",
+    "boredom",
+    "excitement",
+    "frustration",
+    "calm",
+)
 
 
 def test_there_is_a_page() -> None:
@@ -24,8 +38,8 @@ def test_there_is_a_page() -> None:
 
 @pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.name)
 def test_nothing_comes_from_elsewhere(path: Path) -> None:
-    addresses = re.findall(r"(?:https?:)?//[\w.-]+\.[a-z]{2,}", path.read_text())
-    assert addresses == []
+    text = path.read_text().replace("http://www.w3.org/2000/svg", "")  # a name, not an address
+    assert re.findall(r"(?:https?:)?//[\w.-]+\.[a-z]{2,}", text) == []
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
@@ -42,7 +56,7 @@ def test_what_is_imported_is_there(path: Path) -> None:
 
 def test_the_page_knows_every_event() -> None:
     app = (PAGE / "app.js").read_text()
-    nothing_to_show = {"marker.reached", "heartbeat"}
+    nothing_to_show = {"marker.reached", "heartbeat", "session.resumed", "input.ack"}
     handled = set(re.findall(r'case "([a-z.]+)":', app))
     assert handled | nothing_to_show == set(EVENTS)
     for name in nothing_to_show:
@@ -59,7 +73,9 @@ def test_the_page_has_the_words_of_the_terminal() -> None:
 
 def test_every_element_that_a_script_looks_for_is_in_the_page() -> None:
     ids = set(re.findall(r'id="([^"]+)"', (PAGE / "index.html").read_text()))
-    wanted = set(re.findall(r'at\("([^"]+)"\)', (PAGE / "app.js").read_text()))
+    wiring = "".join((PAGE / name).read_text() for name in ("app.js", "settings.js", "status.js"))
+    wanted = set(re.findall(r'at\("([^"]+)"\)', wiring))
+    assert len(wanted) > 20
     assert wanted <= ids
 
 
@@ -67,33 +83,37 @@ def test_the_notice_is_on_the_page_before_any_session() -> None:
     assert NOTICE in (PAGE / "index.html").read_text()
 
 
-def test_the_policy_forbids_foreign_scripts() -> None:
-    policy = re.search(
-        r'Content-Security-Policy" content="([^"]+)"', (PAGE / "index.html").read_text()
-    )
+@pytest.mark.parametrize(("page", "default"), [("index.html", "'self'"), ("report.html", "'none'")])
+def test_the_policy_forbids_foreign_scripts(page: str, default: str) -> None:
+    policy = re.search(r'Content-Security-Policy" content="([^"]+)"', (PAGE / page).read_text())
     assert policy is not None
-    assert "default-src 'self'" in policy[1]
+    assert f"default-src {default}" in policy[1]
     assert "unsafe" not in policy[1]
+
+
+def test_the_report_carries_each_part_before_it_is_used() -> None:
+    parts = re.findall(r"\{\{(\w+\.js)\}\}", (PAGE / "report.html").read_text())
+    exported: list[str] = []
+    for n, part in enumerate(parts):
+        text = (PAGE / part).read_text()
+        assert set(re.findall(r'from "\./([^"]+)"', text)) <= set(parts[:n]), part
+        assert not re.search(r"^export (default|\{|\*|let|var)", text, re.MULTILINE), part
+        assert "</script" not in text
+        assert "<!--" not in text
+        exported += re.findall(r"^export (?:async )?\w+ (\w+)", text, re.MULTILINE)
+    assert len(exported) == len(set(exported)), "two parts export the same name"
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_texts_stand_out_from_what_is_behind_them(theme: str) -> None:
     """Contrast of at least 4.5 (WCAG 2.2, 1.4.3), for every colour that carries text."""
-    light, dark = re.findall(r":root \{([^}]+)\}", (PAGE / "style.css").read_text())
+    light, dark = re.findall(r":root \{([^}]+)\}", (PAGE / "views.css").read_text())
     colours = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", light if theme == "light" else dark))
-    emotions = (
-        "anger",
-        "happiness",
-        "sadness",
-        "neutral",
-        "fear",
-        "disgust",
-        "surprise",
-        "boredom",
-    )
-    for text in ("ink", "soft", "accent", "trouble", *emotions):
+    for text in ("ink", "soft", "accent", "trouble", "good", *EMOTIONS):
         for behind in ("card", "page"):
             assert contrast(colours[text], colours[behind]) >= 4.5, (text, behind)
+    for behind in ("for", "against", "accent-page"):
+        assert contrast(colours["ink"], colours[behind]) >= 4.5, behind
     assert contrast(colours["on-accent"], colours["accent"]) >= 4.5
     assert contrast(colours["trouble"], colours["trouble-page"]) >= 4.5
 

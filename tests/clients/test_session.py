@@ -74,6 +74,7 @@ async def test_a_session_from_start_to_totals() -> None:
             audio=AudioFormat(sample_rate=48_000, channels=2),
             speakers=("Ann", "Ben"),
             transcription="client",
+            resume=True,
         ),
         np.array([1, -2, 3, -4], dtype="<i2").tobytes(),
         UtteranceText(text="hello", utterance=0),
@@ -102,7 +103,7 @@ async def test_a_label_set_is_asked_for_by_scheme_or_names(
     async with scripted(script) as url, connect(url, labels=labels) as session:
         await session.end()
         assert [event.type async for event in session] == ["session.started", "session.ended"]
-    assert heard == [SessionStart(labels=asked)]
+    assert heard == [SessionStart(labels=asked, resume=True)]
 
 
 async def test_a_rejected_utterance_counts_and_a_lost_one_is_noticed() -> None:

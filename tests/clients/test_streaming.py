@@ -6,14 +6,15 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
-from scripted_server import Scripted, scripted
+from scripted_server import Scripted, final_fields, scripted
 
-from emotrace_clients import ConnectionLost, SessionFailed, SourceError, connect
+from emotrace_clients import ConnectionLost, MicrophoneError, SessionFailed, SourceError, connect
+from emotrace_clients.errors import EmotraceError
 from emotrace_clients.streaming import converse, hurried, paced, until
 from emotrace_clients.turns import Turn, TurnMatcher
 from emotrace_protocol import ErrorCode, Event, ProtocolError
-from emotrace_protocol.events import Failed, SpeechEnded
-from emotrace_protocol.messages import UtteranceText
+from emotrace_protocol.events import EmotionFinal, Failed, SpeechEnded
+from emotrace_protocol.messages import SessionEnd, UtteranceText
 
 BLOCK = bytes(1_280)
 
@@ -122,18 +123,39 @@ async def test_no_words_are_sent_to_a_server_that_cannot_use_them() -> None:
         await converse(session, hurried([BLOCK]), lambda event: None, words)
 
 
-async def silent(server: Scripted) -> None:
-    await server.start()
-    await server.socket.wait_closed()
+@pytest.mark.parametrize("kind", [SourceError, MicrophoneError])
+async def test_a_source_that_fails_ends_the_session_and_then_says_so(
+    kind: type[EmotraceError],
+) -> None:
+    async def script(server: Scripted) -> None:
+        await server.start()
+        await server.hear()
+        assert isinstance(await server.hear(), SessionEnd)
+        await server.say(EmotionFinal, **final_fields())
+        await server.end()
 
-
-async def test_a_source_that_fails_ends_the_dialogue_with_its_error() -> None:
     async def broken() -> AsyncIterator[bytes]:
         yield BLOCK
-        raise SourceError("the file is damaged")
+        raise kind("it is damaged")
+
+    shown: list[str] = []
+    async with asyncio.timeout(5), scripted(script) as url, connect(url) as session:
+        with pytest.raises(kind, match="damaged"):
+            await converse(session, broken(), lambda event: shown.append(event.type))
+    assert shown == ["session.started", "emotion.final", "session.ended"]
+
+
+async def test_any_other_fault_of_a_source_ends_all_at_once() -> None:
+    async def silent(server: Scripted) -> None:
+        await server.start()
+        await server.socket.wait_closed()
+
+    async def broken() -> AsyncIterator[bytes]:
+        yield BLOCK
+        raise RuntimeError("a bug")
 
     async with asyncio.timeout(5), scripted(silent) as url, connect(url) as session:
-        with pytest.raises(SourceError, match="damaged"):
+        with pytest.raises(RuntimeError, match="a bug"):
             await converse(session, broken(), lambda event: None)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 from scripted_server import Scripted, scripted
 
-from emotrace_clients import ServerUnreachable, Session, connect, sync
+from emotrace_clients import Dialogue, ServerUnreachable, Session, connect, sync
 
 
 @pytest.fixture
@@ -50,6 +50,27 @@ def test_a_session_from_start_to_totals(url: str) -> None:
     assert session.totals is not None
     assert session.totals.audio_bytes == 64_000
     assert not any(thread.name == "emotrace" for thread in threading.enumerate())
+
+
+async def test_it_works_where_a_loop_runs_already(url: str) -> None:
+    """As in a notebook, whose cells run in a loop: this test does."""
+    assert asyncio.get_running_loop().is_running()
+    with sync.connect(url, speakers=("Ann",)) as session:
+        session.send_audio(bytes(3_200))
+        session.end()
+        dialogue = Dialogue.from_events(session)
+    assert dialogue.totals is not None
+    assert dialogue.totals.audio_bytes == 3_200
+
+
+def test_a_session_tells_what_it_is(url: str) -> None:
+    waiting = sync.connect(url)
+    assert repr(waiting) == "<Session: not open>"
+    with waiting as session:
+        assert repr(session) == "<Session s-1: open, bundle toy 0, speakers A, 1 event>"
+        session.end()
+        assert len(list(session)) == 2
+    assert "over" in repr(session)
 
 
 def test_errors_are_those_of_the_asynchronous_client() -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import re
 
+import numpy as np
 import pytest
 from rich.console import Console
 from scripted_server import final, started
 
 from emotrace_clients.lines import JsonLines, PlainLines
+from emotrace_clients.progress import FileProgress, position
 from emotrace_clients.terminal import LiveView
 from emotrace_protocol import NOTICE, ErrorCode, Event, ProtocolError, decode_event
 from emotrace_protocol.events import (
@@ -46,7 +48,12 @@ SPEECH = {"utterance": 0, "speaker": "Ann", "start_ms": 0}
 CLICK = {"utterance": 1, "speaker": "Ben", "start_ms": 1_000}
 SEVEN = ("neutral", "surprise", "fear", "sadness", "happiness", "disgust", "anger")
 FINAL = final(
-    0, "Ann", doubts=("noise",), affect=Affect(valence=-0.25, arousal=0.57), abstained=False
+    0,
+    "Ann",
+    doubts=("noise",),
+    affect=Affect(valence=-0.25, arousal=0.57),
+    abstained=False,
+    decoder=final().decoder.model_copy(update={"label": "happiness"}),
 )
 INTERIM = {
     key: value
@@ -90,14 +97,14 @@ TOLD = (
     "doubtful: noisy",
     "valence -0.2 arousal +0.6",
     "0:01.0-0:01.4  Ben  no estimate: noise, not speech",
-    "1 utterances were no speech",
+    "What was no speech has no estimate: 1 utterance.",
     "Not used: words (off)",
     NOTICE,
     "0:00.0",
     "Ann",
     "anger",
     "80 %",
-    "in dialogue: anger",
+    "in dialogue: happiness",
     "Ann's voice spoke for anger (+0.7)",
     "without words",
     "Go \N{REPLACEMENT CHARACTER}[31maway!",
@@ -193,12 +200,45 @@ def test_seven_labels_line_up() -> None:
             estimate = {"label": label, "posterior": posterior, "abstained": number % 2 == 1}
             explanation = FINAL.explanation.model_copy(update={"contributions": ()})
             view.show(final(number, "Ann", **estimate, explanation=explanation))
-    rows = [line for line in out.getvalue().splitlines() if "in dialogue" in line]
-    shown = [line for line in rows if "█" in line]
+    shown = [line for line in out.getvalue().splitlines() if "█" in line]
     assert len(shown) == len(SEVEN)
     assert len({line.index("█") for line in shown}) == 1
     assert [label in line for label, line in zip(SEVEN, shown, strict=True)] == [True] * 7
     assert ["unsure" in line for line in shown] == [False, True] * 3 + [False]
+
+
+def test_notes_of_the_client_reach_every_view(capsys: pytest.CaptureFixture[str]) -> None:
+    lines: list[str] = []
+    PlainLines(lines.append).note("It broke \x1b[31moff.")
+    assert lines == ["note  It broke \N{REPLACEMENT CHARACTER}[31moff."]
+    JsonLines(lines.append).note("It broke off.")
+    assert len(lines) == 1, "lines of JSON are events"
+    assert capsys.readouterr().err == "It broke off.\n"
+    console, out = terminal(False)
+    with LiveView(console) as view:
+        view.note("It broke off.")
+    assert "! It broke off." in out.getvalue()
+
+
+def test_the_footer_shows_how_far_a_file_has_come() -> None:
+    console, _ = terminal(False)
+    view = LiveView(console)
+    progress = FileProgress(120.0, console)
+    view.progress = progress.bar
+    blocks = progress.counted(iter([np.zeros((16_000, 1), np.float32)] * 65), 16_000)
+    for _ in range(64):
+        next(blocks)
+    with console.capture() as captured:
+        console.print(view._footer())
+    assert "1:03 of 2:00 sent" in captured.get()
+    assert "left" in captured.get()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"), [(0, "0:00"), (59.9, "0:59"), (65, "1:05"), (7_325, "2:02:05")]
+)
+def test_positions_in_a_recording(seconds: float, told: str) -> None:
+    assert position(seconds) == told
 
 
 def _without_codes(text: str) -> list[str]:

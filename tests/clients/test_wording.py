@@ -130,6 +130,7 @@ def test_the_decoders_label_is_said() -> None:
         gap=None,
     )
     assert wording.dialogue(final(decoder=decoder)) == "in dialogue: happiness"
+    assert wording.dialogue(final()) == "", "it is the label that is told already"
 
 
 def test_totals_in_sentences() -> None:
@@ -145,7 +146,12 @@ def test_totals_in_sentences() -> None:
         events=9,
     )
     told = " ".join(wording.closing(totals, "going_away"))
-    assert "2.5 s of sound, 5 utterances, 2 estimates, 1 revisions" in told
-    assert "2 utterances were no speech" in told
-    assert "1 utterances have no estimate" in told
+    assert "2.5 s of sound, 5 utterances, 2 estimates, 1 revision;" in told
+    assert "What was no speech has no estimate: 2 utterances." in told
+    assert "An error left 1 utterance without estimate" in told
     assert "going away" in told
+    assert "No speech was found" not in told
+    noise = totals.model_copy(update={"utterances": 2, "finals": 0, "failed": 0})
+    assert "No speech was found in the sound." in wording.closing(noise, "client")
+    silence = noise.model_copy(update={"utterances": 0, "rejected": 0})
+    assert "No speech was found in the sound." in wording.closing(silence, "client")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import soundfile
+from browsing import choose, play_demo_fast, show, sound, stop, turns_of_demo
 from chromium import Page, chromium
 from fakes import toy_bundle
 from live import LiveServer, live_server
@@ -18,11 +17,17 @@ from scripted_server import final
 from emotrace_clients.demo import shipped
 from emotrace_clients.turns import read_turns
 from emotrace_models.labels import SCHEMES
-from emotrace_protocol import encode
-from emotrace_protocol.events import Affect, Quality
+from emotrace_protocol.events import (
+    Affect,
+    EmotionRevised,
+    Quality,
+    SpeechRejected,
+    SpeechStarted,
+    TranscriptFinal,
+)
 
 HOSTILE = "<img src=x onerror=document.title='owned'>"
-MICROPHONE_S = 9.0  # of the demo: Ann, Ben, Ann
+MICROPHONE = ((0, 0), (1, 1), (2, 0))  # turns of the demo, over and over: Ann, Ben, Ann
 
 
 @pytest.fixture(scope="module")
@@ -40,9 +45,8 @@ def server(toy: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     folder = tmp_path_factory.mktemp("browser")
-    samples, rate = soundfile.read(shipped.AUDIO, dtype="int16", frames=int(MICROPHONE_S * 16_000))
-    soundfile.write(folder / "voice.wav", samples, rate)
-    capture = f"--use-file-for-fake-audio-capture={folder / 'voice.wav'}"
+    voice = sound(folder / "voice.wav", turns_of_demo(MICROPHONE))
+    capture = f"--use-file-for-fake-audio-capture={voice}"
     with chromium(folder / "profile", capture) as page:
         yield page
 
@@ -54,18 +58,14 @@ def page(browser: Page, server: LiveServer) -> Page:
     return browser
 
 
-OVER = "document.getElementById('stop').hidden"
-LIVE = "document.getElementById('state').textContent.startsWith('Live')"
-ENDED = "document.getElementById('state').textContent.startsWith('Ended')"
-
-
 def test_the_demo_is_heard_explained_and_ended(page: Page, tmp_path: Path) -> None:
-    page.click("#play-demo")
-    page.wait_for(ENDED, 90)
+    play_demo_fast(page)
     turns = read_turns(shipped.TURNS)
     assert page.texts(".card .speaker") == [turn.speaker for turn in turns]
     assert page.texts(".card .words") == [f"“{turn.text}”" for turn in turns]
-    assert page.texts("#names span") == ["Ann", "Ben"]
+    assert page.texts(".lane-name") == ["Ann", "Ben"]
+    assert page.evaluate("document.querySelectorAll('.mark.estimated').length") == len(turns)
+    assert page.evaluate("document.querySelectorAll('[role=option]').length") == len(turns)
     for told in page.texts(".card .estimate"):
         assert re.search(
             r"(anger|happiness|neutral|sadness).* \d+ % sure, from voice and words", told
@@ -81,6 +81,8 @@ def test_the_demo_is_heard_explained_and_ended(page: Page, tmp_path: Path) -> No
     assert "utterance 9" in page.texts("#why-body p")[0]
     values = [float(told.replace("−", "-")) for told in page.texts("#why-body .value")]
     assert len(values) == 12 + 2
+    assert len(page.texts(".heat td.gate")) == 12
+    assert page.texts("#why-body .costs tbody th")[0] == "what was heard"
     assert sum(values[:-1]) == pytest.approx(values[-1], abs=0.01 * len(values))
 
     # A person with a keyboard chooses another, and asks about another label.
@@ -93,6 +95,8 @@ def test_the_demo_is_heard_explained_and_ended(page: Page, tmp_path: Path) -> No
         "ask.dispatchEvent(new Event('change')); }"
     )
     assert "“sadness”" in page.texts("#why-body caption")[0]
+    assert page.texts("#lag")[0].startswith("Lag ")
+    assert "Times of the estimates so far (10)" in page.texts("#stages caption")
 
 
 def test_another_model_is_chosen_and_explained(page: Page) -> None:
@@ -108,10 +112,9 @@ def test_another_model_is_chosen_and_explained(page: Page) -> None:
     page.wait_for("document.querySelectorAll('.card .estimate .emotion').length >= 1")
     assert "bundle gban" in page.texts("#state")[0]
     assert page.texts("#why-body caption")[0].startswith("What changes when each joins")
-    assert "–" in page.texts("#why-body tbody tr")[0]
+    assert not page.texts("#why-body .cell.gate"), "the model has no gates"
     assert any("no interim estimates" in told for told in page.texts("#remarks li"))
-    page.click("#stop")
-    page.wait_for(ENDED)
+    stop(page)
     assert page.complaints == []
 
 
@@ -124,18 +127,14 @@ def test_seven_labels_and_a_smaller_set_of_them(page: Page, tmp_path: Path) -> N
     ]
     for scheme in ("ekman7", "common4"):
         choose(page, "labels", scheme)
-        page.click("#start-microphone")
-        page.wait_for(LIVE)
-        page.wait_for("document.querySelectorAll('.card .estimate .emotion').length >= 1")
-        page.click("#stop")
-        page.wait_for(ENDED)
+        play_demo_fast(page)
         names = SCHEMES[scheme].names
         signs = page.texts("#legend .sign")
         assert len(set(signs)) == len(names), "the signs tell the labels apart without colour"
         assert page.texts("#legend li") == [
             sign + name for sign, name in zip(signs, names, strict=True)
         ]
-        bars = page.texts(".card:first-child .bars .name")
+        bars = page.texts("#why-body .bars .name")
         assert bars == page.texts("#legend li")
         assert page.texts("#why-body .affect figcaption")[0].endswith("not measured.")
         page.screenshot(tmp_path / f"{scheme}.png")
@@ -150,12 +149,13 @@ def test_the_camera_is_seen_where_the_model_reads_faces(page: Page) -> None:
     page.click("#camera")
     page.click("#start-microphone")
     page.wait_for("document.querySelectorAll('.card .estimate .emotion').length >= 1", 90)
-    assert not page.evaluate("document.getElementById('preview').hidden")
-    page.click("#stop")
-    page.wait_for(ENDED)
+    assert not page.evaluate("document.getElementById('camera-view').hidden")
+    assert "whole picture is sent" in page.texts("#camera-told")[0]
+    stop(page)
     assert all("from voice and face" in told for told in page.texts(".card .estimate"))
-    preview = "document.getElementById('preview')"
-    assert page.evaluate(f"{preview}.hidden && {preview}.srcObject === null"), "the camera is off"
+    assert page.evaluate("document.getElementById('camera-view').hidden")
+    off = page.evaluate("document.getElementById('preview').srcObject === null")
+    assert off, "the camera is off"
     assert page.complaints == []
 
 
@@ -167,37 +167,27 @@ def test_doubts_quality_and_what_was_no_speech_are_said(page: Page, tmp_path: Pa
         quality=Quality(snr_db=4.4, bandwidth_hz=3_400, clipped=0.013, level_db=-31.0),
     )
     silent = final(1).model_copy(update={"quality": None})
-    place = {"utterance": 2, "speaker": "A", "start_ms": 2_000, "end_ms": 2_700}
-    events = {
-        "estimates": [json.loads(encode(one)) for one in (doubtful, silent)],
-        "words": {**place, "text": "Thank you for watching!"},
-        "rejected": {**place, "reason": "music"},
-    }
-    page.evaluate(
-        """(async (events) => {
-          const [{ Dialogue }, { WhyPanel }] = await Promise.all([
-            import("./dialogue.js"), import("./why.js")]);
-          const at = (id) => document.getElementById(id);
-          const why = new WhyPanel(at("why-body"), at("why-empty"));
-          const show = (final, revision) => why.show(final, revision);
-          const dialogue = new Dialogue(at("dialogue"), at("names"), show);
-          dialogue.clear(["A"]);
-          events.estimates.forEach((one) => dialogue.final(one));
-          dialogue.speechStarted(events.words);
-          dialogue.transcript(events.words);
-          dialogue.rejected(events.rejected);
-          dialogue.choose(0, true);
-        })("""
-        + json.dumps(events)
-        + ")"
+    place = {"sequence": 0, "utterance": 2, "speaker": "A", "start_ms": 2_000}
+    words = {"text": "Thank you for watching!", "language": None, "source": "client"}
+    show(
+        page,
+        [
+            doubtful,
+            silent,
+            SpeechStarted(**place),
+            TranscriptFinal(**place, end_ms=2_700, **words),
+            SpeechRejected(**place, end_ms=2_700, reason="music"),
+        ],
     )
+    page.evaluate("shown.views.choose(0, true)")
     first, second, third = page.texts(".card")
     assert "unsure (anger?)" in first
     assert "doubtful: noisy, wind noise" in first
     assert "doubtful" not in second
     assert "no estimate: music or tones, not speech" in third
     assert "Thank you" not in third
-    assert page.evaluate("document.querySelectorAll('.card.rejected .bars').length") == 0
+    assert page.evaluate("document.querySelectorAll('.card.rejected .strip').length") == 0
+    assert page.texts(".mark .bar") == ["An?", "An", "–"]
     told = " ".join(page.texts("#why-body p, #why-body figcaption"))
     assert "Valence −0.50, arousal +0.25: derived from the labels" in told
     assert "voice 4 dB over the background, up to 3.4 kHz, at −31 dB, 1.3 % overdriven" in told
@@ -214,24 +204,43 @@ def test_doubts_quality_and_what_was_no_speech_are_said(page: Page, tmp_path: Pa
     assert page.complaints == []
 
 
-def choose(page: Page, menu: str, value: str) -> None:
-    page.evaluate(
-        f"{{ const menu = document.getElementById('{menu}'); menu.value = '{value}';"
-        "menu.dispatchEvent(new Event('change')); }"
+def test_a_revision_is_marked_wherever_the_utterance_is_shown(page: Page) -> None:
+    revised = EmotionRevised(
+        sequence=3,
+        utterance=0,
+        speaker="A",
+        start_ms=0,
+        end_ms=900,
+        previous="anger",
+        label="happiness",
+        posterior={"anger": 0.4, "happiness": 0.6},
+        cause=1,
     )
+    show(page, [final(0), final(1)])
+    page.evaluate("shown.views.choose(0, true)")
+    assert page.texts(".mark .verdict") == ["An", "An"]
+    show(page, [final(0), final(1), revised])
+    page.evaluate("shown.views.choose(0, true)")
+    assert page.texts(".mark .verdict") == ["↺Ha", "An"]
+    assert page.evaluate("document.querySelectorAll('.mark.revised').length") == 1
+    assert "in the dialogue: happiness ↺ revised from anger, after no. 1" in page.texts(".card")[0]
+    assert "Later, after no. 1 was heard, it was revised from anger to happiness." in page.texts(
+        "#why-body p"
+    )
+    mark = page.evaluate("document.querySelector('[role=option]').getAttribute('aria-label')")
+    assert mark.endswith("in the dialogue happiness; revised from anger")
 
 
 def test_the_microphone_is_heard_and_hostile_names_stay_text(page: Page) -> None:
     page.evaluate(f'document.getElementById("speakers").value = "{HOSTILE}"')
     page.click("#start-microphone")
-    page.wait_for("document.querySelectorAll('.card .estimate .emotion').length >= 2")
-    page.click("#stop")
-    page.wait_for(ENDED)
+    page.wait_for("document.querySelectorAll('.card .estimate .emotion').length >= 1")
+    stop(page)
     assert set(page.texts(".card .speaker")) == {HOSTILE}
     assert page.evaluate("document.querySelectorAll('main img').length") == 0
     assert page.evaluate("document.title") == "Emotrace: live"
     assert all("without words" in told for told in page.texts(".card .estimate"))
-    assert any(told.startswith("Not used: words.") for told in page.texts("#remarks li"))
+    assert any(told.startswith("Not used: words.") for told in page.texts("#modalities li"))
     assert page.evaluate("document.getElementById('start-microphone').disabled") is False
     assert page.complaints == []
 
@@ -241,25 +250,10 @@ def test_a_stereo_microphone_is_two_speakers_and_names_must_fit(page: Page) -> N
     page.click("#start-microphone")
     page.wait_for("!document.getElementById('problem').hidden")
     assert page.texts("#problem")[0].startswith("The settings name 2 speakers")
-    page.click("#stereo")
+    page.click("input[value=stereo]")
     page.click("#start-microphone")
     page.wait_for("document.querySelectorAll('.card .estimate .emotion').length >= 2")
     assert page.evaluate("document.getElementById('problem').hidden")
-    page.click("#stop")
-    page.wait_for(ENDED)
+    stop(page)
     assert page.texts(".card .speaker")[:2] == ["Ann", "Ben"]
     assert page.complaints == []
-
-
-def test_a_server_that_is_gone_is_said_in_a_sentence(browser: Page, toy: Path) -> None:
-    with live_server(toy) as server:
-        browser.visit(f"{server.url}/")
-        browser.click("#start-microphone")
-        browser.wait_for("document.getElementById('state').textContent.startsWith('Live')")
-    browser.wait_for("!document.getElementById('problem').hidden")
-    assert browser.texts("#problem") == ["The server is stopping. The server stops; connect again."]
-    browser.wait_for(OVER)
-    browser.click("#start-microphone")
-    browser.wait_for("document.getElementById('problem').textContent.startsWith('The server does')")
-    browser.click("#play-demo")
-    browser.wait_for("document.getElementById('problem').textContent.startsWith('The demo cannot')")

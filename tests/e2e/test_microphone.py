@@ -28,6 +28,7 @@ from emotrace_protocol.events import EmotionFinal, SessionEnded
 NEEDED = "needs PulseAudio, PortAudio and ALSA's PulseAudio plug-in (make system-deps)"
 SLACK_MS = 250  # a frame of 32 ms each way, and the buffers of three programs
 CLEAR_LEAD = 0.3
+SINK = ("module-null-sink", "sink_name=room", "rate=16000", "channels=2", "format=s16le")
 ALSA = "</usr/share/alsa/alsa.conf>\npcm.!default { type pulse }\nctl.!default { type pulse }\n"
 
 
@@ -56,7 +57,7 @@ def room() -> Iterator[dict[str, str]]:
         [
             *("pulseaudio", "-n", "--daemonize=yes", "--exit-idle-time=-1", "--disable-shm=yes"),
             *("-L", f"module-native-protocol-unix socket={folder / 'native'} auth-anonymous=1"),
-            *("-L", "module-null-sink sink_name=room rate=16000 channels=2 format=s16le"),
+            *("-L", " ".join(SINK)),
         ],
         check=True,
         **quietly,  # type: ignore[call-overload]
@@ -119,6 +120,39 @@ def test_the_microphone_gives_the_utterances_of_the_file(
     assert isinstance(ended, SessionEnded)
     assert ended.reason == "client"
     assert ended.totals.failed == 0
+
+
+def test_a_microphone_that_is_unplugged_ends_the_session_and_loses_nothing(
+    microphone: dict[str, str], server: LiveServer
+) -> None:
+    listening = subprocess.Popen(
+        emotrace("listen", "--json", "--url", server.stream_url),
+        env=microphone,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert listening.stdout is not None
+    heard: list[Event] = [decode_event(listening.stdout.readline())]
+    playing = subprocess.Popen(
+        ["paplay", "--device=room", str(shipped.AUDIO)], env=microphone, stderr=subprocess.DEVNULL
+    )
+    while heard[-1].type != "emotion.final":
+        heard.append(decode_event(listening.stdout.readline()))
+    unplug = ["pactl", "unload-module", SINK[0]]
+    subprocess.run(unplug, env=microphone, check=True, timeout=60)
+    lines, faults = listening.communicate(timeout=60)
+    playing.wait(60)
+    plug_in = ["pactl", "load-module", *SINK]
+    subprocess.run(plug_in, env=microphone, check=True, timeout=60, stdout=subprocess.DEVNULL)
+    heard += [decode_event(line) for line in lines.splitlines()]
+    assert (listening.returncode, faults) == (
+        *(1,),
+        "Error: The microphone stopped giving sound. Is it still plugged in?\n",
+    )
+    ended = heard[-1]
+    assert isinstance(ended, SessionEnded)
+    assert ended.totals.finals == len(finals_of(heard)) >= 1
 
 
 def finals_of(events: list[Event]) -> list[EmotionFinal]:

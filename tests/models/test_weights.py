@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from emotrace_models.licences import licence
 from emotrace_models.transcription import REQUIRED_FILES, VOCABULARY_FILES
 from emotrace_models.weights import (
     LockInvalid,
@@ -81,6 +84,15 @@ def test_the_lock_names_two_face_detectors() -> None:
         assert len(weights.revision) == 40
 
 
+def test_every_file_of_the_lock_is_of_an_allowed_licence_and_a_checked_source() -> None:
+    for weights in load_lock().values():
+        assert licence(weights.licence) is not None
+        assert weights.description
+        for file in weights.files:
+            assert file.url.startswith("https://")
+            assert weights.revision in file.url
+
+
 @pytest.mark.skipif(not DETECTORS.is_dir(), reason="the detectors' files are not there")
 def test_the_detectors_that_the_lock_names_are_those_that_were_tested() -> None:
     hashes = {sha256_of(file) for file in DETECTORS.glob("*.onnx")}
@@ -104,7 +116,7 @@ def test_a_missing_file_is_named_with_the_cure(root: Path, name: str) -> None:
 def test_a_file_of_another_size_is_refused(root: Path) -> None:
     (root / "toy" / "model.bin").write_bytes(CONTENT["model.bin"][:-1])
     assert not is_present(WEIGHTS, root)
-    with pytest.raises(WeightsCorrupted, match="1023 bytes and should have 1024"):
+    with pytest.raises(WeightsCorrupted, match="1023 bytes, not 1024"):
         verify(WEIGHTS, root)
 
 
@@ -126,14 +138,41 @@ def test_a_link_out_of_the_folder_is_refused(root: Path) -> None:
     outside = root / "outside"
     (root / "toy" / "model.bin").rename(outside)
     (root / "toy" / "model.bin").symlink_to(outside)
-    with pytest.raises(WeightsCorrupted, match="link out of its folder"):
+    with pytest.raises(WeightsCorrupted, match="is a link"):
         verify(WEIGHTS, root)
 
 
-def test_a_folder_in_a_files_place_is_a_missing_file(root: Path) -> None:
+def test_a_link_inside_the_folder_is_refused_too(root: Path) -> None:
     (root / "toy" / "model.bin").unlink()
-    (root / "toy" / "model.bin").mkdir()
-    with pytest.raises(WeightsMissing):
+    (root / "toy" / "model.bin").symlink_to("config.json")
+    with pytest.raises(WeightsCorrupted, match="is a link"):
+        verify(WEIGHTS, root)
+
+
+def test_a_folder_that_is_a_link_is_refused_and_a_root_that_is_one_is_not(root: Path) -> None:
+    (root / "link").symlink_to(root)
+    assert verify(WEIGHTS, root / "link") == root.resolve() / "toy"
+    (root / "toy").rename(root / "elsewhere")
+    (root / "toy").symlink_to(root / "elsewhere")
+    with pytest.raises(WeightsCorrupted, match="toy is a link"):
+        verify(WEIGHTS, root)
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
+def test_what_is_no_plain_file_is_refused_at_once(
+    root: Path, make: Callable[[Path], object]
+) -> None:
+    (root / "toy" / "model.bin").unlink()
+    make(root / "toy" / "model.bin")
+    assert not is_present(WEIGHTS, root)
+    with pytest.raises(WeightsCorrupted, match=r"model\.bin is no plain file"):
+        verify(WEIGHTS, root)
+
+
+@pytest.mark.parametrize("name", ["preprocessor_config.json", "model.bin.part", ".cache"])
+def test_a_file_more_is_refused_since_a_library_might_read_it(root: Path, name: str) -> None:
+    (root / "toy" / name).write_text("{}")
+    with pytest.raises(WeightsCorrupted, match=rf"{name} is no file of toy.*Take it away"):
         verify(WEIGHTS, root)
 
 
@@ -194,6 +233,13 @@ def test_a_lock_with_an_improper_file_is_refused(tmp_path: Path, change: dict[st
 def test_a_lock_of_another_form_is_refused(tmp_path: Path, document: object) -> None:
     with pytest.raises(LockInvalid):
         load_lock(_write(tmp_path / "lock.json", document))
+
+
+def test_a_lock_with_a_key_twice_is_refused(tmp_path: Path) -> None:
+    text = json.dumps(_document()).replace('"size": 1', '"size": 1, "size": 2')
+    (tmp_path / "lock.json").write_text(text)
+    with pytest.raises(LockInvalid, match="stands there twice"):
+        load_lock(tmp_path / "lock.json")
 
 
 def test_a_lock_that_is_not_there_or_not_json_is_refused(tmp_path: Path) -> None:

@@ -35,8 +35,9 @@ def page(root: Path) -> str:
 @pytest.fixture
 def copy(root: Path, tmp_path: Path, page: str) -> Path:
     """A folder like docs/ with the page alone."""
-    (tmp_path / "protocol.md").write_text(page, encoding="utf-8")
-    return tmp_path / "protocol"
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "protocol.md").write_text(page, encoding="utf-8")
+    return tmp_path / "docs" / "protocol"
 
 
 def test_docs_are_up_to_date(root: Path) -> None:

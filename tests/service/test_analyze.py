@@ -1,9 +1,11 @@
-"""Files: the same numbers as a stream of the same samples, and typed errors for bad ones."""
+"""Files: the same numbers as a stream of the same samples, progress of long ones, and typed errors
+for bad ones."""
 
 from __future__ import annotations
 
 import asyncio
 import io
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +16,7 @@ import numpy as np
 import pytest
 import soundfile
 import soxr
+from doubles import Stage
 from live import (
     DEMO,
     LiveServer,
@@ -23,11 +26,15 @@ from live import (
     live_server,
     pieces,
     post_file,
+    settled,
     stream,
     talk,
 )
+from structlog.testing import capture_logs
 
 from emotrace_protocol.messages import SessionEnd, SessionStart, Transcription, UtteranceText
+from emotrace_service.analysis import analyze, open_analysis
+from emotrace_service.progress import tell, wants_progress
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +52,33 @@ def sound(samples: Any, rate: int = 16_000, kind: str = "WAV", subtype: str | No
 def excerpt(seconds: float) -> tuple[Any, int]:
     samples, rate = soundfile.read(DEMO, dtype="int16", always_2d=True)
     return samples[: int(seconds * rate)], rate
+
+
+def without_length(flac: bytes) -> bytes:
+    """As a FLAC file is that was written to a pipe: it says 0 samples, which means unknown."""
+    at = 4 + 4 + 10  # the marker, the block's header, sizes of blocks and frames
+    fields = int.from_bytes(flac[at : at + 8], "big") & ~((1 << 36) - 1)
+    return flac[:at] + fields.to_bytes(8, "big") + flac[at + 8 :]
+
+
+def followed(answer: httpx.Response) -> list[tuple[str, Any]]:
+    """Server-sent events: the name and the data of each."""
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    told = []
+    for block in answer.text.split("\n\n")[:-1]:
+        name, data = block.split("\n")
+        told.append((name.removeprefix("event: "), json.loads(data.removeprefix("data: "))))
+    return told
+
+
+def post_for_progress(server: LiveServer, data: bytes, **start: object) -> httpx.Response:
+    return httpx.post(
+        f"{server.url}/v1/audio/analyze",
+        files={"file": data},
+        data={"start": json.dumps(start)},
+        headers={"Accept": "text/event-stream"},
+        timeout=60,
+    )
 
 
 def test_a_file_gives_exactly_what_a_stream_gives(server: LiveServer) -> None:
@@ -120,6 +154,13 @@ def test_a_file_without_speech_has_a_note(server: LiveServer) -> None:
     assert "No speech" in answer.json()["note"]
 
 
+def test_a_file_of_noise_has_a_note(server: LiveServer) -> None:
+    noise = np.random.default_rng(7).normal(0, 0.2, 10 * 16_000).clip(-1, 1)
+    report = post_file(server, sound(noise)).json()
+    assert "No speech" in report["note"]
+    assert not any(one["label"] for one in report["utterances"])
+
+
 def test_silence_for_minutes_is_no_error_in_a_file(toy: Path) -> None:
     with live_server(toy, idle_no_speech_ms=1_000) as strict:
         assert post_file(strict, sound(np.zeros(64_000))).status_code == 200
@@ -130,6 +171,7 @@ def test_silence_for_minutes_is_no_error_in_a_file(toy: Path) -> None:
     [
         (b"not a sound file", 415, "audio_container_invalid"),
         (b"RIFF\x00\x00\x00\x00WAVE", 415, "audio_container_invalid"),
+        (without_length(sound(np.zeros(48_000), kind="FLAC")), 415, "audio_container_invalid"),
         (DEMO.read_bytes()[:20_000], 415, "audio_container_invalid"),
         (b"\xff\xfb\x90\x00" + bytes(4_000), 415, "audio_container_invalid"),
         (sound(np.zeros((1_000, 9))), 415, "audio_format_unsupported"),
@@ -145,6 +187,150 @@ def test_bad_files(server: LiveServer, data: bytes, status: int, code: str) -> N
     assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
     assert answer.json()["error"]["message"]
     assert httpx.get(f"{server.url}/readyz").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("head", "kind"),
+    [
+        (b"\x00\x00\x00\x20ftypisom", "MP4"),
+        (b"\x00\x00\x00\x1cftypM4A ", "M4A"),
+        (b"\x00\x00\x00\x14ftypqt  ", "QuickTime"),
+        (b"\x1a\x45\xdf\xa3", "WebM or Matroska"),
+        (b"RIFF\x00\x10\x00\x00AVI LIST", "AVI"),
+        (b"\xff\xf1\x50\x80", "AAC"),
+    ],
+)
+def test_a_video_is_refused_with_what_to_do(server: LiveServer, head: bytes, kind: str) -> None:
+    answer = post_file(server, head + bytes(4_000))
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"]) == (415, "audio_container_invalid")
+    assert kind in error["message"]
+    assert "emotrace stream" in error["message"]
+    assert "ffmpeg" in error["message"]
+
+
+def test_limits_name_their_settings(server: LiveServer) -> None:
+    long = post_file(server, sound(np.zeros(61 * 16_000), kind="FLAC")).json()["error"]
+    assert "EMOTRACE_MAX_FILE_MINUTES" in long["message"]
+    large = post_file(server, bytes(4_000_001)).json()["error"]
+    assert "EMOTRACE_MAX_UPLOAD_BYTES" in large["message"]
+
+
+def test_progress_ends_in_what_the_plain_answer_is(server: LiveServer) -> None:
+    data = DEMO.read_bytes()
+    plain = post_file(server, data, {"speakers": ["Ada", "Bob"]}).json()
+    told = followed(post_for_progress(server, data, speakers=["Ada", "Bob"]))
+    name, result = told[-1]
+    assert name == "result"
+    for report in (plain, result):
+        for event in report["events"]:
+            event.pop("timings", None)
+            event.pop("session", None)
+    assert close_to(plain, result)
+    events = [data for name, data in told[:-1] if name != "progress"]
+    assert [event["sequence"] for event in events] == list(range(len(events)))
+    assert [name for name, _ in told if name not in ("progress", "result")] == [
+        event["type"] for event in result["events"]
+    ]
+
+
+def test_progress_grows_to_the_whole_and_comes_between_the_events(server: LiveServer) -> None:
+    told = followed(post_for_progress(server, DEMO.read_bytes()))
+    steps = [data for name, data in told if name == "progress"]
+    assert len(steps) > 10
+    for before, after in itertools.pairwise(steps):
+        assert before["audio_ms"] <= after["audio_ms"] <= after["total_ms"]
+        assert before["utterances"] <= after["utterances"]
+    assert steps[-1]["audio_ms"] == pytest.approx(steps[-1]["total_ms"], abs=1)
+    assert steps[-1]["utterances"] == len(told[-1][1]["utterances"])
+    names = [name for name, _ in told]
+    assert "progress" in names[: names.index("emotion.final")]
+    assert "emotion.final" in names[: len(names) - names[::-1].index("progress")]
+
+
+def test_what_is_known_before_the_work_is_refused_by_its_status(server: LiveServer) -> None:
+    for data, start in ((b"no sound", {}), (sound(np.zeros(1_000)), {"bundle": "x"})):
+        refused = post_for_progress(server, data, **start)
+        assert refused.status_code in (415, 422)
+        assert refused.json()["error"]["message"]
+
+
+async def test_a_file_that_breaks_off_ends_in_an_error_event(server: LiveServer) -> None:
+    whole = DEMO.read_bytes()
+    told = followed(post_for_progress(server, whole[: len(whole) // 2]))
+    assert "emotion.final" in [name for name, _ in told]
+    name, error = told[-1]
+    assert (name, error["code"], error["fatal"]) == ("error", "audio_container_invalid", True)
+    assert "breaks off" in error["message"]
+    assert await settled(server)
+
+
+async def test_who_leaves_during_the_work_leaves_nothing_behind(server: LiveServer) -> None:
+    form = {"file": DEMO.read_bytes()}
+    url, headers = f"{server.url}/v1/audio/analyze", {"Accept": "text/event-stream"}
+    async with (
+        httpx.AsyncClient() as http,
+        http.stream("POST", url, files=form, headers=headers) as answer,
+    ):
+        await anext(answer.aiter_lines())
+        assert server.metric("emotrace_sessions") == 1
+    assert await settled(server)
+
+
+async def test_work_stops_when_nobody_listens(toy: Path) -> None:
+    stage = Stage(toy)
+
+    async def here() -> bool:
+        return False
+
+    analysis = await open_analysis(stage.serving, sound(np.zeros(60 * 16_000)), "{}", "[]")
+    told = tell(stage.serving, analysis, here)
+    while "progress" not in await anext(told):
+        pass
+    await told.aclose()
+    assert 0 < analysis.audio_ms < 5_000
+    assert analysis.said[-1].type == "session.started"
+
+
+async def test_work_stops_when_the_request_is_gone(toy: Path) -> None:
+    stage = Stage(toy)
+    asked = itertools.count()
+
+    async def gone() -> bool:
+        return next(asked) == 3
+
+    report = await analyze(stage.serving, sound(np.zeros(60 * 16_000)), "{}", "[]", gone)
+    assert report["audio_ms"] == 3_000
+
+
+async def test_a_fault_during_the_work_is_told_without_its_text(toy: Path) -> None:
+    stage = Stage(toy)
+    stage.backend.broken = ValueError("something private")
+
+    async def here() -> bool:
+        return False
+
+    analysis = await open_analysis(stage.serving, sound(np.zeros(32_000)), "{}", "[]")
+    with capture_logs() as logs:
+        told = [line async for line in tell(stage.serving, analysis, here)]
+    assert told[-1].startswith("event: error")
+    assert '"internal"' in told[-1]
+    assert "private" not in "".join(told) + str(logs)
+    assert logs[-1]["error"] == "ValueError"
+
+
+@pytest.mark.parametrize(
+    ("accept", "wanted"),
+    [
+        (None, False),
+        ("*/*", False),
+        ("application/json", False),
+        ("text/event-stream", True),
+        ("application/json;q=0.5, text/event-stream; q=1", True),
+    ],
+)
+def test_who_wants_progress(accept: str | None, wanted: bool) -> None:
+    assert wants_progress(accept) is wanted
 
 
 @pytest.mark.parametrize(

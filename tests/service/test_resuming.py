@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,10 @@ import soundfile
 import soxr
 from fakes import toy_bundle
 from live import DEMO, LiveServer, close_to, comparable, demo_pcm, live_server, pieces, talk
-from undaunted import Undaunted
+from undaunted import PATIENT, Undaunted, lasting, reply
 
 from emotrace_protocol import Event, Message
-from emotrace_protocol.events import Failed, SessionResumed, SessionStarted, SpeechEnded
+from emotrace_protocol.events import Failed, SessionResumed, SessionStarted
 from emotrace_protocol.messages import (
     AudioFormat,
     Marker,
@@ -26,35 +26,13 @@ from emotrace_protocol.messages import (
     SessionResume,
     SessionStart,
     Transcription,
-    UtteranceText,
 )
-
-# What depends on the connection, or on how busy the server is, and not on the dialogue.
-PASSING = {"input.ack", "session.resumed", "emotion.interim", "heartbeat", "session.started"}
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
-    with live_server(
-        toy_bundle(tmp_path_factory.mktemp("bundle") / "toy"), workers="threads"
-    ) as running:
+    with live_server(toy_bundle(tmp_path_factory.mktemp("bundle") / "toy"), **PATIENT) as running:
         yield running
-
-
-def lasting(heard: Sequence[Event]) -> list[dict[str, Any]]:
-    """What the dialogue led to."""
-    kept = [
-        one
-        for one in comparable(heard)
-        if one["type"] not in PASSING and one.get("code") != "interim_skipped"
-    ]
-    for one in kept:
-        del one["sequence"]
-        if one["type"] == "marker.reached":
-            del one["audio_ms"]  # a new resampler may be a frame earlier or later
-        if one["type"] == "session.ended":
-            del one["totals"]["events"], one["totals"]["messages"]
-    return kept
 
 
 def demo_at(rate: int) -> tuple[AudioFormat, bytes]:
@@ -62,10 +40,6 @@ def demo_at(rate: int) -> tuple[AudioFormat, bytes]:
     samples = soxr.resample(samples, own, rate)
     pcm = np.clip(samples * 32_767, -32_768, 32_767).astype("<i2").tobytes()
     return AudioFormat(sample_rate=rate, channels=2), pcm
-
-
-def reply(event: SpeechEnded) -> Message:
-    return UtteranceText(text=f"Turn {event.utterance}, well.", utterance=event.utterance)
 
 
 @pytest.mark.parametrize("rate", [16_000, 44_100])

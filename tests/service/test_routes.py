@@ -130,10 +130,11 @@ async def test_a_full_server_says_when_to_come_again(server: LiveServer) -> None
             assert await second.closed() == 1013
         (failed,) = second.heard
         assert failed.code == "capacity"
-        assert failed.retry_after_ms == 5_000
+        assert 2_500 <= failed.retry_after_ms <= 5_000
         async with httpx.AsyncClient() as http:
             posted = await http.post(f"{server.url}/v1/audio/analyze", files={"file": b"x"})
-        assert (posted.status_code, posted.headers["retry-after"]) == (503, "5")
+        assert posted.status_code == 503
+        assert posted.headers["retry-after"] in ("3", "4", "5")
         await first.say(SessionEnd())
         assert await first.closed() == 1000
 

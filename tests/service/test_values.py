@@ -108,6 +108,7 @@ def test_a_session_comes_back_as_it_was(tmp_path: Path) -> None:
         through=7,
         ahead=frozenset({9, 11}),
         others=2,
+        age_s=7.5,
         understood=replace(Understood(framer=framer.state), utterances=5),
     )
     data = encode((snapshot, dialogue))

@@ -11,18 +11,30 @@ export function element(tag, properties = {}, ...children) {
   return made;
 }
 
-// A label's sign: two letters on its colour, so that nothing depends on colour alone.
+export function drawn(tag, attributes = {}, ...children) {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  made.append(...children);
+  return made;
+}
+
+// A label's two letters, so that nothing depends on colour alone.
+export function letters(label) {
+  const [first = "?", second = ""] = [...label];
+  return first.toUpperCase() + second;
+}
+
+// A label's sign: its letters on its colour.
 export function sign(label) {
-  const letters = [...label].slice(0, 2).join("");
   return element("span", {
     className: "sign",
-    textContent: letters.charAt(0).toUpperCase() + letters.slice(1),
+    textContent: letters(label),
     dataset: { emotion: label },
     attributes: { "aria-hidden": "true" },
   });
 }
 
-// One bar a label: sign and name, bar, share. The label chosen is marked in words for those who do not see.
+// One bar a label: sign and name, bar, share. What was chosen is bold, and told in words elsewhere.
 export function bars(posterior, chosen) {
   return element(
     "ul",
@@ -39,6 +51,51 @@ export function bars(posterior, chosen) {
         ),
         element("span", { className: "share", textContent: `${Math.round(share * 100)} %` }),
       ),
+    ),
+  );
+}
+
+// The same in one line, without words: shares of a whole, each on its label's colour.
+export function strip(shares) {
+  return element(
+    "span",
+    { className: "strip", attributes: { "aria-hidden": "true" } },
+    ...Object.entries(shares)
+      .filter(([, share]) => share > 0)
+      .map(([label, share]) =>
+        element("span", { dataset: { emotion: label }, style: { "--share": share } }),
+      ),
+  );
+}
+
+// A table with a caption and a head; rows are its <tr>.
+export function table(className, caption, columns, rows, foot = []) {
+  return element(
+    "table",
+    { className },
+    element("caption", { textContent: caption }),
+    element(
+      "thead",
+      {},
+      element(
+        "tr",
+        {},
+        ...columns.map((name) => element("th", { textContent: name, scope: "col" })),
+      ),
+    ),
+    element("tbody", {}, ...rows),
+    foot.length > 0 ? element("tfoot", {}, ...foot) : null,
+  );
+}
+
+// A row of a table: what it is about, and its cells, which are texts or elements.
+export function row(about, ...cells) {
+  return element(
+    "tr",
+    {},
+    element("th", { scope: "row" }, ...[about].flat()),
+    ...cells.map((cell) =>
+      cell instanceof Element ? cell : element("td", { className: "number", textContent: cell }),
     ),
   );
 }

@@ -1,52 +1,67 @@
-// The panel that explains one utterance: what each slot of the context did for a label.
+// The panel that explains one utterance: what spoke for a label, what decided, how sure, how fast.
 
-import { element } from "./elements.js";
-import { affect, clock, decided, doubts, quality, reasons, signed, weight } from "./wording.js";
+import { bars, element, row, sign, table } from "./elements.js";
+import { contributionMap, gateMap } from "./heatmap.js";
+import { stageTable } from "./timings.js";
+import { affect, basis, clock, decided, doubts, emotion, percent, quality } from "./wording.js";
 
 export class WhyPanel {
   constructor(body, empty) {
     this.body = body;
     this.empty = empty;
-    this.label = null; // the label that a person asked about; null: the estimate's own
+    this.clear();
   }
 
   clear() {
+    this.utterance = null;
+    this.label = null; // the label that a person asked about; null: the estimate's own
     this.body.hidden = true;
     this.empty.hidden = false;
   }
 
-  show(final, revision) {
-    const label = final.explanation.logits[this.label] === undefined ? final.label : this.label;
+  get number() {
+    return this.utterance?.number ?? null;
+  }
+
+  // More is known of the utterance that is shown.
+  again() {
+    this.show(this.utterance);
+  }
+
+  show(utterance) {
+    const { final, revisions } = utterance;
+    const known = final.explanation.logits[this.label] !== undefined;
+    const label = known ? this.label : final.label;
+    this.utterance = utterance;
     this.empty.hidden = true;
     this.body.hidden = false;
     this.body.replaceChildren(
-      element("p", {
-        textContent: `${final.speaker} at ${clock(final.start_ms)}, utterance ${final.utterance}`,
-      }),
-      this.chooser(final, revision, label),
-      table(final, label),
-      ...told(final),
-      element("p", { className: "small", textContent: decided(final) }),
-      ...(revision === null
-        ? []
-        : [
-            element("p", {
-              className: "small",
-              textContent:
-                `Later, after utterance ${revision.cause} was heard, it was revised ` +
-                `from ${revision.previous} to ${revision.label}.`,
-            }),
-          ]),
-      element("p", {
-        className: "small",
-        textContent:
-          `The estimate came ${Math.round(final.timings.lag_ms)} ms after the ` +
-          `${Math.round(final.timings.endpointing_ms)} ms of silence that end an utterance.`,
-      }),
+      ...[
+        heading(utterance),
+        bars(final.posterior, final.label),
+        doubts(final) ? element("p", { className: "doubts", textContent: doubts(final) }) : null,
+        this.chooser(utterance, label),
+        contributionMap(final, label),
+        gateMap(final),
+        element("h3", { textContent: "What decided" }),
+        element("p", { textContent: decided(final) }),
+        ...revisions.map(({ cause, previous, label: revised }) =>
+          element("p", {
+            textContent: `Later, after no. ${cause} was heard, it was revised from ${previous} to ${revised}.`,
+          }),
+        ),
+        costs(final),
+        final.affect ? circumplex(final.affect) : null,
+        final.quality
+          ? element("p", { className: "small", textContent: quality(final.quality) })
+          : null,
+        stageTable(final.timings),
+      ].filter(Boolean),
     );
   }
 
-  chooser(final, revision, label) {
+  chooser(utterance, label) {
+    const { final } = utterance;
     const select = element(
       "select",
       {},
@@ -56,20 +71,48 @@ export class WhyPanel {
     );
     select.addEventListener("change", () => {
       this.label = select.value === final.label ? null : select.value;
-      this.show(final, revision);
+      this.show(utterance);
       this.body.querySelector("select").focus();
     });
-    return element("label", {}, "What spoke for or against ", select);
+    return element("label", { className: "chooser" }, "What spoke for or against ", select);
   }
 }
 
-// What else is known of the estimate, where the server says it.
-function told(final) {
-  return [
-    doubts(final) ? element("p", { className: "doubts", textContent: doubts(final) }) : null,
-    final.affect ? circumplex(final.affect) : null,
-    final.quality ? element("p", { className: "small", textContent: quality(final.quality) }) : null,
-  ].filter(Boolean);
+function heading({ number, speaker, words, final }) {
+  return element(
+    "div",
+    { className: final.abstained ? "chosen-one unsure" : "chosen-one", dataset: { emotion: final.label } },
+    element(
+      "p",
+      { className: "small" },
+      element("bdi", { textContent: speaker }),
+      ` at ${clock(final.start_ms)}, utterance ${number}`,
+    ),
+    words ? element("p", { className: "words", textContent: `“${words}”`, dir: "auto" }) : null,
+    element(
+      "p",
+      { className: "estimate" },
+      sign(final.label),
+      element("strong", { className: "emotion", textContent: emotion(final) }),
+      ` ${percent(final.confidence)} sure, ${basis(final)}`,
+    ),
+  );
+}
+
+// What the label in the dialogue cost. A cost is a negative natural logarithm: 0 costs nothing.
+function costs({ decoder }) {
+  const { label, emission, shift, assignment } = decoder;
+  return table(
+    "costs",
+    `What “${label}” costs in the dialogue. The cheapest way through the whole dialogue wins.`,
+    ["For", "Cost"],
+    [
+      row("what was heard", emission.toFixed(2)),
+      row("staying in, or leaving, the speaker's last emotion", shift.toFixed(2)),
+      row("how new the emotion is in this dialogue", assignment.toFixed(2)),
+    ],
+    [row("together", (emission + shift + assignment).toFixed(2))],
+  );
 }
 
 // Valence from left to right, arousal from bottom to top.
@@ -84,68 +127,5 @@ function circumplex(point) {
       element("span", { className: "dot", style: { "--x": valence, "--y": arousal } }),
     ),
     element("figcaption", { className: "small", textContent: affect(point) }),
-  );
-}
-
-// Of a model that is a sum, the contributions are its own terms.
-const METHODS = {
-  shapley: "What changes when each joins the others (Shapley values). ",
-};
-
-function table(final, label) {
-  const rows = reasons(final, label);
-  const bias = weight(final.explanation.bias, label);
-  const sum = weight(final.explanation.logits, label);
-  const most = Math.max(1e-9, Math.abs(bias), ...rows.map((row) => Math.abs(row.weight)));
-  return element(
-    "table",
-    {},
-    element("caption", {
-      textContent: `${METHODS[final.explanation.method] ?? ""}Contributions to “${label}”, against the average label. They add up to the sum.`,
-    }),
-    element(
-      "thead",
-      {},
-      element(
-        "tr",
-        {},
-        ...["Heard", "Gate", "Contribution"].map((name) =>
-          element("th", { textContent: name, scope: "col" }),
-        ),
-      ),
-    ),
-    element(
-      "tbody",
-      {},
-      ...rows.map((row) => line(row.what, row.when, row.gate?.toFixed(2) ?? "–", row.weight, most)),
-      line("What the model expects anyway", "", "", bias, most),
-    ),
-    element("tfoot", {}, line("Sum", "", "", sum, null)),
-  );
-}
-
-function line(what, when, gate, value, most) {
-  const bar =
-    most === null
-      ? null
-      : element(
-          "span",
-          { className: "signed", attributes: { "aria-hidden": "true" } },
-          element("span", {
-            className: value < 0 ? "against" : "for",
-            style: { "--share": Math.abs(value) / most },
-          }),
-        );
-  return element(
-    "tr",
-    {},
-    element(
-      "th",
-      { scope: "row" },
-      element("span", { textContent: what }),
-      when ? element("span", { className: "when", textContent: when }) : null,
-    ),
-    element("td", { className: "number", textContent: gate }),
-    element("td", {}, element("span", { className: "value", textContent: signed(value) }), bar),
   );
 }

@@ -1,5 +1,7 @@
 // Events in words and numbers. Pure; the same rules as the terminal view (wording.py).
 
+import { lastWord } from "./record.js";
+
 const SENSES = { acoustic: "voice", lexical: "words", facial: "face" };
 
 const DOUBTS = {
@@ -21,6 +23,8 @@ const NO_SPEECH = {
   noise: "noise, not speech",
   too_short: "too short to judge",
 };
+
+const FAINT_DB = -55;
 
 export function clock(ms) {
   const minutes = Math.floor(ms / 60000);
@@ -81,6 +85,22 @@ export function basis({ modalities, missing }) {
     : `from ${used}`;
 }
 
+// An utterance as far as it is known, in one line.
+export function story(utterance) {
+  const { state, interim, final, revisions } = utterance;
+  if (state === "rejected") return rejected(utterance.rejected);
+  if (state === "failed") return `no estimate: ${utterance.failed.message}`;
+  if (final === null) {
+    const far = interim === null ? "" : `, so far ${emotion(interim)} ${percent(interim.confidence)}`;
+    return `${state === "speaking" ? "speaking" : "thinking"}${far}`;
+  }
+  const told = [`${emotion(final)}, ${percent(final.confidence)} sure`];
+  const last = lastWord(utterance);
+  if (last !== final.label) told.push(`in the dialogue ${last}`);
+  if (revisions.length > 0) told.push(`revised from ${revisions.at(-1).previous}`);
+  return told.join("; ");
+}
+
 // What a set of logits does for a label, against what it does for the labels on average: a share
 // that all labels get alike changes no probability.
 export function weight(logits, label) {
@@ -88,28 +108,16 @@ export function weight(logits, label) {
   return logits[label] - values.reduce((sum, one) => sum + one, 0) / values.length;
 }
 
-// The slots that held an utterance, the strongest for or against the label first.
-export function reasons(final, label) {
-  return final.explanation.contributions
-    .filter((slot) => slot.utterance !== null)
-    .map((slot) => ({
-      what: `${slot.speaker}'s ${sense(slot.modality)}${slot.stream ? `, as ${slot.stream}` : ""}`,
-      when: when(final, slot),
-      gate: slot.gate,
-      weight: weight(slot.logits, label),
-    }))
-    .sort((one, other) => Math.abs(other.weight) - Math.abs(one.weight));
-}
-
-// An utterance counts twice: as itself, and as what a later one answered.
-function when(final, slot) {
+// Where in the dialogue a slot of the context stands. An utterance counts twice: as itself, and as
+// what a later one answered.
+export function place(final, slot) {
   const ago = final.utterance - slot.utterance;
-  const place = ago === 0 ? "this utterance" : ago === 1 ? "one earlier" : `${ago} earlier`;
-  if (slot.role === "self") return place;
+  const where = ago === 0 ? "this utterance" : `${ago} earlier`;
+  if (slot.role === "self") return where;
   const answer = final.explanation.contributions.find(
-    (other) => other.role === "self" && other.offset === slot.offset,
+    (other) => other.role === "self" && other.offset === slot.offset && other.utterance !== null,
   );
-  return `${place}, as what no. ${answer?.utterance ?? "?"} answered`;
+  return `${where}, answered by no. ${answer?.utterance ?? "?"}`;
 }
 
 // What the decoder did, in a sentence.
@@ -123,11 +131,42 @@ export function decided({ label, decoder }) {
     : `${told}; next would be ${decoder.runner_up}, at ${decoder.gap.toFixed(2)} more cost.`;
 }
 
+// A final estimate, for people who hear the page.
+export function sentence(final) {
+  const told = [emotion(final), percent(final.confidence), doubts(final)].filter(Boolean);
+  return `${final.speaker}: ${told.join(", ")}. ${decided(final)}`;
+}
+
 export function farewell({ totals, reason }) {
   const ended = reason === "client" ? "" : ` The server ended the session (${plain(reason)}).`;
   const refused = totals.rejected ? `, ${totals.rejected} times no speech` : "";
+  const failed = totals.failed ? `, ${totals.failed} without an estimate for a fault` : "";
   return (
     `${(totals.audio_ms / 1000).toFixed(1)} s of sound, ${totals.utterances} utterances, ` +
-    `${totals.finals} estimates, ${totals.revisions} revisions${refused}.${ended}`
+    `${totals.finals} estimates, ${totals.revisions} revisions${refused}${failed}.${ended}`
+  );
+}
+
+// Why a whole session has no estimate, and what to do; empty where it has one. loudest: the root mean
+// square of its loudest block.
+export function nothingFound({ ended }, loudest) {
+  if (ended === null || ended.totals.finals > 0 || ended.totals.failed > 0) return "";
+  const { audio_ms: heard, rejected: refused } = ended.totals;
+  const decibels = 20 * Math.log10(loudest + 1e-9);
+  if (decibels < FAINT_DB) {
+    return (
+      `The sound is next to silent (at most ${String(Math.round(decibels)).replace("-", "−")} dB). ` +
+      "Check that it is the right file or microphone, and turn it up."
+    );
+  }
+  if (refused > 0) {
+    return (
+      `What was heard is no speech (${refused === 1 ? "once" : `${refused} times`} noise, music or the ` +
+      "like instead), so there is no estimate. Take a recording in which people speak, near the microphone."
+    );
+  }
+  return (
+    `No speech was found in ${(heard / 1000).toFixed(1)} s of sound. Take a recording in which somebody ` +
+    "speaks; a voice that is far away, or under noise or music, is not found."
   );
 }

@@ -3,9 +3,15 @@
 const BLOCK_MS = 40;
 
 class Capture extends AudioWorkletProcessor {
-  constructor({ processorOptions }) {
+  // channels: of the blocks. speaker: null where the input has as many; else its only channel is that
+  // speaker's, and the other channels are silent (-1: all are). A message names the next speaker.
+  constructor({ processorOptions: { channels, speaker } }) {
     super();
-    this.channels = processorOptions.channels;
+    this.channels = channels;
+    this.speaker = speaker;
+    this.port.onmessage = ({ data }) => {
+      this.speaker = data;
+    };
     this.size = Math.round((sampleRate * BLOCK_MS) / 1000); // samples a channel
     this.start();
   }
@@ -20,7 +26,7 @@ class Capture extends AudioWorkletProcessor {
     if (input.length === 0) return true; // nothing is connected yet
     for (let i = 0; i < input[0].length; i += 1) {
       for (let channel = 0; channel < this.channels; channel += 1) {
-        const sample = (input[channel] ?? input[0])[i];
+        const sample = this.sample(input, channel, i);
         const scaled = Math.max(-32768, Math.min(32767, Math.round(sample * 32768)));
         this.view.setInt16((this.filled * this.channels + channel) * 2, scaled, true);
         this.power[channel] += sample * sample;
@@ -33,6 +39,11 @@ class Capture extends AudioWorkletProcessor {
       }
     }
     return true;
+  }
+
+  sample(input, channel, i) {
+    if (this.speaker === null) return (input[channel] ?? input[0])[i];
+    return channel === this.speaker ? input[0][i] : 0;
   }
 }
 

@@ -1,0 +1,221 @@
+"""Sessions in Redis: another replica goes on with them; whoever lost one writes nothing more."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fakes import toy_bundle
+from live import LiveServer, close_to, demo_pcm, live_server, pieces, silence, talk
+from redis_server import RedisServer, redis_server
+from undaunted import PATIENT, Undaunted, lasting, reply
+
+from emotrace_protocol import Event, Message
+from emotrace_protocol.errors import ProtocolError
+from emotrace_protocol.events import Failed, SessionStarted
+from emotrace_protocol.messages import (
+    Marker,
+    SessionEnd,
+    SessionResume,
+    SessionStart,
+    Transcription,
+)
+from emotrace_service import redis_store
+from emotrace_service.redis_store import RedisStore
+from emotrace_service.session_store import Snapshot, TakenOver, Told
+from emotrace_service.understood import NOTHING_YET
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with redis_server(tmp_path_factory.mktemp("redis")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def replicas(
+    redis: RedisServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[LiveServer, LiveServer]]:
+    bundle = toy_bundle(tmp_path_factory.mktemp("bundle") / "toy")
+    with (
+        live_server(bundle, session_store=redis.url, **PATIENT) as one,
+        live_server(bundle, session_store=redis.url, **PATIENT) as other,
+    ):
+        yield one, other
+
+
+def snapshot(sent: int) -> Snapshot:
+    return Snapshot(
+        start=SessionStart(resume=True),
+        sent=sent,
+        counts={},
+        through=0,
+        ahead=frozenset(),
+        others=0,
+        age_s=0.0,
+        understood=NOTHING_YET,
+    )
+
+
+async def test_a_session_that_moves_between_replicas_ends_as_if_it_never_had(
+    replicas: tuple[LiveServer, LiveServer],
+) -> None:
+    audio, pcm = demo_pcm()
+    start = SessionStart(audio=audio, transcription=Transcription.CLIENT, resume=True)
+    spoken: list[Message | bytes] = [*pieces(pcm, 30_001), Marker(id="a"), SessionEnd()]
+    undisturbed = lasting(
+        await Undaunted(start, list(spoken), answer=reply).run(replicas[0], most_cuts=0)
+    )
+    for seed in range(4):
+        client = Undaunted(start, list(spoken), random.Random(seed), reply)
+        disturbed = lasting(await client.run(*replicas))
+        assert client.cuts >= 3, seed
+        for one, other in zip(disturbed, undisturbed, strict=False):
+            assert close_to(one, other), (seed, one, other)
+        assert len(disturbed) == len(undisturbed), seed
+
+
+async def test_whoever_lost_a_session_writes_nothing_more(redis: RedisServer) -> None:
+    store = RedisStore(redis.url, 60_000)
+    old = await store.open("fenced")
+    await old.commit(snapshot(1), [Told(0, "zero")], -1)
+    resumed = await store.resume("fenced", old.token, 0)
+    assert [event.text for event in resumed.events] == ["zero"]
+    with pytest.raises(TakenOver):
+        await old.commit(snapshot(2), [Told(1, "of the old")], -1)
+    await resumed.lease.commit(snapshot(2), [Told(1, "of the new")], -1)
+    again = await store.resume("fenced", resumed.lease.token, 1)
+    assert [event.text for event in again.events] == ["of the new"]
+    await store.close()
+
+
+async def test_a_commit_that_is_said_twice_is_kept_once(redis: RedisServer) -> None:
+    store = RedisStore(redis.url, 60_000)
+    lease = await store.open("twice")
+    for _ in range(2):  # the answer to the first may have been lost
+        await lease.commit(snapshot(2), [Told(0, "zero"), Told(1, "one")], -1)
+    resumed = await store.resume("twice", lease.token, 0)
+    assert [(event.sequence, event.text) for event in resumed.events] == [(0, "zero"), (1, "one")]
+    await store.close()
+
+
+async def test_the_former_token_serves_until_the_new_one_has_arrived(redis: RedisServer) -> None:
+    store = RedisStore(redis.url, 60_000)
+    lease = await store.open("tokens")
+    await lease.commit(snapshot(1), [Told(0, "zero")], -1)
+    first = await store.resume("tokens", lease.token, 0)
+    second = await store.resume("tokens", lease.token, 0)  # the first answer never arrived
+    second.lease.confirm()
+    await second.lease.commit(snapshot(2), [Told(1, "one")], -1)
+    for token in (lease.token, first.lease.token, "guess"):
+        with pytest.raises(ProtocolError, match="session_unknown"):
+            await store.resume("tokens", token, 1)
+    await store.resume("tokens", second.lease.token, 1)
+    await store.close()
+
+
+async def test_what_was_acknowledged_is_forgotten_and_missed_events_are_named(
+    redis: RedisServer,
+) -> None:
+    store = RedisStore(redis.url, 60_000)
+    lease = await store.open("acked")
+    await lease.commit(snapshot(4), [Told(n, str(n)) for n in range(4)], 1)
+    with pytest.raises(ProtocolError, match="Event 1 is asked for, and events 2 to 4 are kept"):
+        await store.resume("acked", lease.token, 1)
+    await store.close()
+
+
+async def test_nothing_outlives_the_window(redis: RedisServer) -> None:
+    store = RedisStore(redis.url, 80)
+    lease = await store.open("brief")
+    await lease.commit(snapshot(1), [Told(0, "zero")], -1)
+    await lease.leave()
+    with redis.client as client:
+        names = redis_store.keys("brief")
+        assert all(0 < client.pttl(name) <= 80 for name in names)
+        async with asyncio.timeout(20):
+            while client.exists(*names):  # noqa: ASYNC110  Redis has no other way to say
+                await asyncio.sleep(0.01)
+    await store.close()
+
+
+async def test_a_server_that_stops_leaves_its_sessions_to_another(
+    redis: RedisServer, tmp_path: Path
+) -> None:
+    bundle = toy_bundle(tmp_path / "toy")
+    audio, pcm = demo_pcm(9.0)
+    start = SessionStart(audio=audio, transcription=Transcription.OFF, resume=True)
+    chunks = pieces(pcm, 16_000)
+    with live_server(bundle, workers="threads", session_store=redis.url) as staying:
+        heard: list[Event] = []
+        with live_server(bundle, workers="threads", session_store=redis.url) as stopping:
+            async with talk(stopping) as client:
+                await client.say(start)
+                started = await client.until("session.started")
+                await client.say(*chunks[:20], Marker(id="here"))
+                await client.until("marker.reached")
+                stopping.stop()
+                assert await client.closed() == 1012
+                heard = client.heard
+        assert isinstance(started, SessionStarted)
+        assert started.resume is not None
+        error = heard[-1]
+        assert isinstance(error, Failed)
+        assert (error.code, error.resume) == ("going_away", True)
+        rest = Undaunted(start, [], said=[*chunks[:20], Marker(id="here")], heard=heard)
+        rest.session, rest.token = started.session, started.resume.token
+        rest.to_say = [*chunks[20:], SessionEnd()]
+        moved = lasting(await rest.run(staying))
+        calm = Undaunted(start, [*chunks[:20], Marker(id="here"), *chunks[20:], SessionEnd()])
+        undisturbed = lasting(await calm.run(staying))
+        assert close_to([one for one in moved if one["type"] != "error"], undisturbed)
+
+
+async def test_redis_may_be_away_for_seconds(
+    redis: RedisServer, replicas: tuple[LiveServer, LiveServer]
+) -> None:
+    audio, pcm = demo_pcm(12.0)
+    start = SessionStart(audio=audio, transcription=Transcription.OFF, resume=True)
+    chunks = pieces(pcm, 16_000)
+    calm = Undaunted(start, [*chunks, SessionEnd()])
+    undisturbed = lasting(await calm.run(replicas[0]))
+    with redis.client as client:
+        client.client_pause(1_500)
+        paused = Undaunted(start, [*chunks, SessionEnd()])
+        running = asyncio.create_task(paused.run(replicas[0]))
+        assert close_to(lasting(await running), undisturbed)
+
+
+async def test_without_redis_a_session_goes_on_and_says_that_it_cannot_be_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_store, "OUTAGE_S", 0.3)
+    (tmp_path / "redis").mkdir()
+    bundle = toy_bundle(tmp_path / "toy")
+    audio, pcm = demo_pcm(6.0)
+    with (
+        redis_server(tmp_path / "redis") as redis,
+        live_server(bundle, workers="threads", session_store=redis.url) as server,
+    ):
+        async with talk(server) as client:
+            await client.say(
+                SessionStart(audio=audio, transcription=Transcription.OFF, resume=True)
+            )
+            started = await client.until("session.started")
+            redis.kill()
+            await client.say(*pieces(pcm, 16_000), silence(1, channels=2), SessionEnd())
+            await client.until("session.ended")
+        assert isinstance(started, SessionStarted)
+        assert started.resume is not None
+        assert "resume_lost" in [event.model_dump().get("code") for event in client.heard]
+        assert client.of("emotion.final")
+        async with talk(server) as again:
+            await again.say(
+                SessionResume(session=started.session, token=started.resume.token, sequence=1)
+            )
+            error = await again.hear()
+            assert isinstance(error, Failed)
+            assert (error.code, error.retryable) == ("capacity", True)
