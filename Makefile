@@ -4,6 +4,7 @@
 #   make test    the whole test suite          make check   lint, types, import rules, generated docs
 #   make train   all training steps, from raw corpora (DATA=folder) to a bundle
 #   make train-free   the bundle of freely licensed data alone
+#   make test-integrations   the Pipecat plug-in, in an environment of its own
 #   make bench   benchmarks                    make system-deps   Debian packages that some tests use
 # PIP_FLAGS goes to pip (an index with CPU builds of torch, say). PYTHON chooses the interpreter.
 
@@ -14,7 +15,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet $(PIP_FL
 DATA ?= ../shared/data
 SYSTEM_PACKAGES := chromium espeak-ng pulseaudio pulseaudio-utils libasound2-plugins libportaudio2 redis-server haproxy $(if $(shell command -v npm),,nodejs npm)
 
-.PHONY: serve demo test test-long check bench bench-parts train train-free screenshots js-tools system-deps clean
+.PHONY: serve demo test test-long check bench bench-parts train train-free test-integrations first-emotion screenshots js-tools system-deps clean
 .DEFAULT_GOAL := serve
 
 $(BIN)/python:
@@ -77,6 +78,19 @@ train-free: $(VENV)/.dev
 	@$(BIN)/emotrace-train bundle --acoustic $(FREE)/acoustic --lexical $(FREE)/lexical --fusion $(FREE)/fusion --name free --version 1 --made-of free --out runs/bundles/free
 	@$(BIN)/emotrace-train evaluate-dialogues --composed $(FREE)/composed --bundle runs/bundles/free --seeds 3 --out $(FREE)/evaluation
 	@$(BIN)/emotrace-train report --bundle runs/bundles/free --data $(DATA) --dialogues $(FREE)/evaluation/report.json --out $(FREE)/report --update-card
+
+# Pipecat asks for older versions than the service has, so it has an environment of its own.
+$(VENV)-pipecat/.ready: pyproject.toml
+	@$(PYTHON) -m venv $(VENV)-pipecat
+	@$(VENV)-pipecat/bin/python -m pip --disable-pip-version-check install --quiet $(PIP_FLAGS) --editable '.[pipecat]' pytest pytest-asyncio pytest-timeout
+	@touch $@
+
+test-integrations: $(VENV)/.dev $(VENV)-pipecat/.ready
+	@$(VENV)-pipecat/bin/python -m pytest --confcutdir tests/integrations tests/integrations
+
+# How long a new user waits for a first emotion, from a clean clone.
+first-emotion:
+	@$(PYTHON) tests/first_emotion.py
 
 # The pictures of the page in docs/images.
 screenshots: $(VENV)/.dev

@@ -16,12 +16,14 @@ from emotrace_clients.errors import (
 )
 from emotrace_clients.line import ConnectionChange
 from emotrace_clients.session import Session
+from emotrace_clients.tracker import EmotionTracker
 
 __all__ = [
     "DEFAULT_URL",
     "ConnectionChange",
     "ConnectionLost",
     "Dialogue",
+    "EmotionTracker",
     "EmotraceError",
     "EventsUnread",
     "ExtraMissing",

@@ -1,0 +1,1 @@
+"""Emotrace inside voice-agent frameworks: a file each, which needs its framework."""
