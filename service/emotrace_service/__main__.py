@@ -46,8 +46,14 @@ Exit code 78: it cannot start, and said why; the same settings and files will no
 """
 
 GARBAGE = 20_000  # objects made and kept before young garbage is looked for; Python's is 700
-# Libraries that could fetch models must not: what is served lies here already, checked.
-OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+# Libraries that would fetch models need not: what is served lies here, checked. And onnxruntime
+# tells its makers which models it runs on what machine, unless it is told not to.
+OFFLINE = {
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "ORT_DISABLE_TELEMETRY": "1",
+}
 SWITCH_S = 0.0003  # how long a thread may hold the interpreter where another waits for it
 
 cli = typer.Typer(

@@ -12,7 +12,6 @@ from hashlib import sha256
 
 from emotrace_models.bundle import CONFIG, Bundle, BundleError, BundleMissing, bundle_path
 from emotrace_models.drift import drift_of
-from emotrace_models.licences import Policy
 from emotrace_models.predictor import Predictor
 from emotrace_models.profiles import FastUnavailable, describe, profiled
 from emotrace_models.transcription import Transcriber, TranscriberUnavailable, WhisperTranscriber
@@ -41,7 +40,7 @@ def load_bundle(name: str, settings: Settings) -> Bundle:
     """The one of this name or folder, if the policy allows its licence. Raises StartRefused."""
     try:
         exact = Bundle.load(bundle_path(name))
-        check_bundle(exact, _licence_policy(settings))
+        check_bundle(exact, settings.license_policy)
         bundle = profiled(exact, settings.profile)
     except FastUnavailable as error:
         raise StartRefused(f"{error}. Or start with --profile exact.") from error
@@ -94,13 +93,8 @@ def load_bundles(settings: Settings) -> dict[str, Bundle]:
 
         give_detector(bundles.values(), settings)
         for one in meant_weights(settings.face_detector, "face detector", settings.weights):
-            check_weights(one, _licence_policy(settings))
+            check_weights(one, settings.license_policy)
     return bundles
-
-
-def _licence_policy(settings: Settings) -> Policy:
-    policy: Policy = getattr(settings, "license_policy", "any")
-    return policy
 
 
 def bundle_digests(settings: Settings) -> dict[str, str]:
@@ -138,7 +132,7 @@ def choose_transcriber(settings: Settings) -> WeightSet | None:
     except WeightsError as error:
         raise _no_words(error) from error
     if chosen is not None:
-        check_weights(chosen, _licence_policy(settings))
+        check_weights(chosen, settings.license_policy)
     return chosen
 
 

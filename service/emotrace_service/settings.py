@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from emotrace_models.licences import Policy
 from emotrace_service.errors import StartRefused
 
 PREFIX = "EMOTRACE_"
@@ -87,6 +88,11 @@ class Settings(BaseSettings):
     )
     origins: tuple[str, ...] = Field(
         default=(), description="web origins whose pages may connect, besides this machine's own"
+    )
+    license_policy: Policy = Field(
+        default="any",
+        description="`commercial` refuses weights that may not be used commercially; the bundle "
+        "`free` may be",
     )
     keys: Path | None = Field(
         default=None,
