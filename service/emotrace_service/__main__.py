@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 USAGE_ERROR = 2  # what the command-line parser exits with
 BACKLOG = 2_048
 SEND_BUFFER_BYTES = 256 * 1024
-USER_TIMEOUT_MS = 10_000  # then the kernel gives up a peer that acknowledges nothing
+USER_TIMEOUT_MS = 8_000  # then the kernel gives up a peer that acknowledges nothing
 
 # \b keeps the lines that follow it as they are.
 HELP = """Serve live emotion recognition in dialogue.
