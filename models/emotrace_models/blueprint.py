@@ -16,9 +16,19 @@ from torch.overrides import TorchFunctionMode
 
 from emotrace_models.safetensors_header import TensorSpec
 
-# Steps of building: the models that there are take up to 30 a tensor.
-STEPS = 20_000
-STEPS_A_TENSOR = 100
+# Calls that make a tensor. The models that there are take little more than one for each of theirs.
+MAKERS = {
+    torch.arange,
+    torch.empty,
+    torch.full,
+    torch.ones,
+    torch.rand,
+    torch.randn,
+    torch.tensor,
+    torch.zeros,
+}
+SPARE_CALLS = 1_000
+CALLS_A_TENSOR = 4
 
 
 class BlueprintMismatch(ValueError):
@@ -26,7 +36,9 @@ class BlueprintMismatch(ValueError):
 
 
 class _Counted(TorchFunctionMode):
-    """Counts calls of torch. Raises BlueprintMismatch past `most`: of a million layers, say."""
+    """Counts the calls that make tensors, and raises BlueprintMismatch past `most` of them: of a
+    million layers, say. Other calls pass, since some restore what had been changed on the way out.
+    """
 
     def __init__(self, most: int) -> None:
         super().__init__()
@@ -35,8 +47,8 @@ class _Counted(TorchFunctionMode):
     def __torch_function__(
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        self._left -= 1
-        if self._left < 0:
+        self._left -= function in MAKERS
+        if self._left < 0 and function in MAKERS:
             raise BlueprintMismatch("far more layers are described than there are tensors")
         return function(*args, **(kwargs or {}))
 
@@ -48,7 +60,7 @@ def check_described(
 
     build: gives the modules by the prefix of their tensors' names, and is called once.
     """
-    with torch.device("meta"), _Counted(STEPS + STEPS_A_TENSOR * len(held)):
+    with torch.device("meta"), _Counted(SPARE_CALLS + CALLS_A_TENSOR * len(held)):
         described = {
             prefix + name: TensorSpec(tensor.dtype, tuple(tensor.shape))
             for prefix, module in build().items()

@@ -89,8 +89,8 @@ FILE = save(TENSORS)
 LENGTH = int.from_bytes(FILE[:8], "little")
 
 
-def specs(tensors: dict[str, torch.Tensor]) -> dict[str, TensorSpec]:
-    return {name: TensorSpec(one.dtype, tuple(one.shape)) for name, one in tensors.items()}
+def specs(tensors: dict[str, torch.Tensor], prefix: str = "") -> dict[str, TensorSpec]:
+    return {prefix + key: TensorSpec(one.dtype, tuple(one.shape)) for key, one in tensors.items()}
 
 
 def test_a_header_says_what_the_library_reads() -> None:
@@ -133,27 +133,6 @@ def _as_the_library(data: bytes) -> None:
         assert found == specs(load(data))
 
 
-# Blueprints --------------------------------------------------------------------------------------
-
-
-def test_what_is_described_takes_no_memory() -> None:
-    described = {"a.weight": TensorSpec(torch.float32, (1 << 20, 1 << 20))}
-    check_described(lambda: {"a.": nn.Linear(1 << 20, 1 << 20, bias=False)}, described)
-    with pytest.raises(BlueprintMismatch, match=r"a\.weight is float32 \[2, 1\]"):
-        check_described(
-            lambda: {"a.": nn.Linear(1 << 20, 1 << 20, bias=False)},
-            {"a.weight": TensorSpec(torch.float32, (2, 1))},
-        )
-
-
-def test_an_endless_model_is_given_up() -> None:
-    def endless() -> dict[str, nn.Module]:
-        return {"a.": nn.ModuleList(nn.Linear(1, 1) for _ in range(10**9))}
-
-    with pytest.raises(BlueprintMismatch, match="far more layers"):
-        check_described(endless, {})
-
-
 # Configs of models -------------------------------------------------------------------------------
 
 KINDS = [(kind, name) for kind in registry.MODULES for name in registry.names(kind)]
@@ -180,6 +159,37 @@ def test_every_models_config_comes_back_and_every_wrong_type_is_named(
     for key in ("auto_map", "_attn_implementation_internal"):
         with pytest.raises(registry.BadConfig, match=key):
             model_config(kind, PartEntry(name=name, config={**entry.config, key: "x"}))
+
+
+# Blueprints --------------------------------------------------------------------------------------
+
+
+def test_what_is_described_takes_no_memory() -> None:
+    described = {"a.weight": TensorSpec(torch.float32, (1 << 20, 1 << 20))}
+    check_described(lambda: {"a.": nn.Linear(1 << 20, 1 << 20, bias=False)}, described)
+    with pytest.raises(BlueprintMismatch, match=r"a\.weight is float32 \[2, 1\]"):
+        check_described(
+            lambda: {"a.": nn.Linear(1 << 20, 1 << 20, bias=False)},
+            {"a.weight": TensorSpec(torch.float32, (2, 1))},
+        )
+
+
+def test_an_endless_model_is_given_up() -> None:
+    def endless() -> dict[str, nn.Module]:
+        return {"a.": nn.ModuleList(nn.Linear(1, 1) for _ in range(10**9))}
+
+    with pytest.raises(BlueprintMismatch, match="far more layers"):
+        check_described(endless, {})
+    assert torch.is_grad_enabled()
+    assert torch.empty(1).device == torch.device("cpu")
+
+
+@pytest.mark.parametrize(("kind", "name"), KINDS)
+def test_every_model_is_described_within_the_bound(kind: registry.Kind, name: str) -> None:
+    entry, found = small(kind, name), registry.lookup(kind, name)
+    assets = [found.small()[1]] if kind == "encoder" else []
+    model = found(model_config(kind, entry), *assets)
+    check_described(lambda: {"a.": found(model.config, *assets)}, specs(model.state_dict(), "a."))
 
 
 # JSON --------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hostile_bundles import HOSTILE, MARK
@@ -16,7 +17,6 @@ from hostile_bundles import HOSTILE, MARK
 from emotrace_models import weights as weights_module
 from emotrace_models.bundle import CONFIG, Bundle, bundle_path
 from emotrace_models.bundle_config import SEAL
-from emotrace_models.licences import Policy
 from emotrace_models.weights import WeightFile, WeightSet
 from emotrace_service import licence_policy, loading, weights_choice
 from emotrace_service.__main__ import OFFLINE, main
@@ -128,16 +128,25 @@ def test_what_is_not_known_to_be_allowed_is_refused(toy: Path, licence: str) -> 
     check_bundle(with_licence(toy, licence), "any")
 
 
-class Commercial(Settings):
-    """The server's settings with the policy."""
+def commercial(**settings: Any) -> Settings:
+    return Settings(license_policy="commercial", **settings)
 
-    license_policy: Policy = "commercial"
+
+def test_the_policy_comes_from_the_environment(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("EMOTRACE_LICENSE_POLICY", "commercial")
+    assert run(monkeypatch) == EXIT_CONFIG
+    assert "Use --bundle free (Apache-2.0)" in capsys.readouterr().err
+    monkeypatch.setenv("EMOTRACE_LICENSE_POLICY", "none")
+    assert run(monkeypatch) == EXIT_CONFIG
+    assert "EMOTRACE_LICENSE_POLICY" in capsys.readouterr().err
 
 
 def test_all_bundles_are_asked(toy: Path) -> None:
-    assert list(loading.load_bundles(Commercial(bundle=str(toy)))) == ["toy"]
+    assert list(loading.load_bundles(commercial(bundle=str(toy)))) == ["toy"]
     with pytest.raises(StartRefused, match="'default' is under"):
-        loading.load_bundles(Commercial(bundle=str(toy), also=("default",)))
+        loading.load_bundles(commercial(bundle=str(toy), also=("default",)))
     assert list(loading.load_bundles(Settings(bundle=str(toy), also=("default",)))) == [
         "toy",
         "default",
@@ -170,10 +179,10 @@ def test_a_transcriber_is_asked_too(unfree: Path, whisper: str) -> None:
     found = loading.choose_transcriber(Settings(weights=unfree, whisper=whisper))
     assert found is not None
     with pytest.raises(StartRefused) as refused:
-        loading.choose_transcriber(Commercial(weights=unfree, whisper=whisper))
+        loading.choose_transcriber(commercial(weights=unfree, whisper=whisper))
     assert "'words' is under CC-BY-NC-4.0" in str(refused.value)
     assert "Use --whisper free-words (MIT) or --whisper none or" in str(refused.value)
-    assert loading.choose_transcriber(Commercial(weights=unfree, whisper="none")) is None
+    assert loading.choose_transcriber(commercial(weights=unfree, whisper="none")) is None
 
 
 def test_a_face_detector_is_asked_too(unfree: Path) -> None:
