@@ -17,6 +17,7 @@ from emotrace_service.loading import load_backend, load_bundles, load_door, load
 from emotrace_service.logs import logger
 from emotrace_service.metrics import Metrics
 from emotrace_service.pages import add_pages, browser_folder
+from emotrace_service.privacy_routes import router as privacy_router
 from emotrace_service.realtime_routes import router as realtime_router
 from emotrace_service.routes import (
     OriginForbidden,
@@ -53,6 +54,7 @@ def interface(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
     )
     app.include_router(router)
     app.include_router(realtime_router)
+    app.include_router(privacy_router)
     app.add_exception_handler(ProtocolError, answer_protocol_error)
     app.add_exception_handler(OriginForbidden, answer_forbidden)
     return app

@@ -103,6 +103,12 @@ class Settings(BaseSettings):
         default=False,
         description="let in whoever reaches the server, although others than this machine can",
     )
+    contact: str | None = Field(
+        default=None,
+        max_length=256,
+        description="whom people may ask about what is done with their voices: an address or a "
+        "page, which GET /v1/notice names",
+    )
     log_format: Literal["auto", "console", "json"] = Field(
         default="auto", description="`auto`: console on a terminal, JSON lines elsewhere"
     )

@@ -14,6 +14,7 @@ from fastapi.routing import APIRoute
 from live import DEMO, LiveServer, live_server, post_file
 
 from emotrace_service.openapi import document, main
+from emotrace_service.privacy_routes import router as privacy_router
 from emotrace_service.realtime_routes import router as realtime_router
 from emotrace_service.routes import router
 
@@ -52,7 +53,7 @@ def test_the_file_is_what_the_code_says(tmp_path: Path) -> None:
 
 
 def test_every_endpoint_is_in_it() -> None:
-    routes = [*router.routes, *realtime_router.routes]
+    routes = [*router.routes, *realtime_router.routes, *privacy_router.routes]
     paths = {route.path for route in routes if isinstance(route, APIRoute)}
     assert set(DOCUMENT["paths"]) == paths
     assert len(paths) >= 6
@@ -71,7 +72,7 @@ def test_every_endpoint_is_described(path: str, operation: dict[str, Any]) -> No
 
 
 def test_answers_have_the_shapes_that_are_stated(server: LiveServer) -> None:
-    for path in ("/healthz", "/readyz", "/v1/models"):
+    for path in ("/healthz", "/readyz", "/v1/models", "/v1/notice"):
         check(httpx.get(f"{server.url}{path}"), path, "get")
     path = "/v1/audio/analyze"
     answer = post_file(server, DEMO.read_bytes())
