@@ -10,6 +10,7 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
+from emotrace_service.frames import BoundedFrames
 from emotrace_service.serving import Serving
 
 MAX_FRAME_BYTES = 2 * 1024 * 1024  # twice the protocol's limit, so that most excess gets an `error`
@@ -24,7 +25,7 @@ def uvicorn_config(app: FastAPI) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         lifespan="on",
-        ws="auto",
+        ws=BoundedFrames,
         ws_max_size=MAX_FRAME_BYTES,
         ws_ping_interval=PING_S,
         ws_ping_timeout=PING_S,

@@ -1,0 +1,54 @@
+"""Limits of websocket frames, below the messages that a session sees.
+
+A fragment without bytes counts towards no limit of size, and a ping is answered before any message
+is read: without limits of their own, a client could send both for ever.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import CloseCode, Frame
+
+from emotrace_service.pacing import Bucket
+
+SMALL_BYTES = 64  # larger fragments are bounded by the message's size
+MAX_SMALL_FRAGMENTS = 1_024  # of one message
+CONTROLS_A_SECOND, CONTROLS_AT_ONCE = 10.0, 100.0  # pings and pongs that nobody asked for
+
+
+class BoundedFrames(WebSocketsSansIOProtocol):
+    """uvicorn's websocket, which closes with 1008 where frames come beyond these limits."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._small_fragments = 0
+        self._controls = Bucket(CONTROLS_A_SECOND, CONTROLS_AT_ONCE, self.loop.time())
+
+    def handle_cont(self, event: Frame) -> None:
+        if len(event.data) < SMALL_BYTES:
+            self._small_fragments += 1
+        if self._small_fragments > MAX_SMALL_FRAGMENTS:
+            self._refuse(f"more than {MAX_SMALL_FRAGMENTS} small fragments of a message")
+            return
+        super().handle_cont(event)
+        if event.fin:
+            self._small_fragments = 0
+
+    def handle_ping(self) -> None:
+        if self._controls.take(self.loop.time()):
+            super().handle_ping()
+        else:
+            self._refuse("too many pings")
+
+    def handle_pong(self, event: Frame) -> None:
+        if self.pending_ping_payload == event.data or self._controls.take(self.loop.time()):
+            super().handle_pong(event)
+        else:
+            self._refuse("too many pongs")
+
+    def _refuse(self, reason: str) -> None:
+        if not self.close_sent and not self.transport.is_closing():
+            self.conn.fail(CloseCode.POLICY_VIOLATION, reason)
+            self.handle_parser_exception()

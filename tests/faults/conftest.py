@@ -1,0 +1,19 @@
+"""What the tests of the fault table share: a server in a process of its own, one a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cluster import Replica, replica
+
+
+@pytest.fixture(scope="module")
+def server(toy: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replica]:
+    """With its default limits."""
+    with replica(toy, tmp_path_factory.mktemp("server")) as running:
+        yield running
+        assert running.process is not None
+        assert running.process.poll() is None, "the server died"
+        assert "Traceback" not in running.log.read_text()
