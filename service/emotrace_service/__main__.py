@@ -13,6 +13,8 @@ import typer
 
 from emotrace_protocol.events import NOTICE
 from emotrace_service import logs
+from emotrace_service.audit_cli import app as audit_app
+from emotrace_service.core_dumps import forbid_core_dumps
 from emotrace_service.errors import EXIT_CONFIG, StartRefused
 from emotrace_service.keys_cli import cli as keys_app
 from emotrace_service.settings import PREFIX, Settings, load_settings
@@ -66,6 +68,7 @@ cli = typer.Typer(
 )
 cli.add_typer(models_app, name="models")
 cli.add_typer(keys_app, name="keys")
+cli.add_typer(audit_app, name="audit")
 
 
 def _about(name: str) -> str | None:
@@ -120,6 +123,8 @@ def show_settings() -> None:
 def run(settings: Settings) -> None:
     """Serve until a signal comes. Raises StartRefused."""
     logs.configure(settings.log_format)
+    logs.catch_stray_exceptions()
+    forbid_core_dumps()
     with listen(settings) as listener:
         address = listener.getsockname()
         print(f"Emotrace is loading bundle {settings.bundle!r} ...", flush=True)

@@ -22,7 +22,9 @@ from emotrace_protocol.codec import decode_message
 from emotrace_protocol.errors import ErrorCode, ProtocolError
 from emotrace_protocol.messages import AudioFormat, SessionStart, Text
 from emotrace_protocol.order import ServerConversation
+from emotrace_service.auditing import AuditEvent, Entry
 from emotrace_service.errors import EngineClosed
+from emotrace_service.identity import Caller
 from emotrace_service.notices import Notices
 from emotrace_service.opening import plan_session, started_fields
 from emotrace_service.recordings import Recording
@@ -83,6 +85,7 @@ class Analysis:
         recording: Recording,
         start: SessionStart,
         words: Mapping[int, Transcript],
+        caller: Caller | None,
     ) -> None:
         """Raises ProtocolError where the server cannot give what `start` asks for."""
         plan = plan_session(
@@ -94,6 +97,8 @@ class Analysis:
         # Nobody waits at the other end: silence is no reason to stop, nor words to wait.
         self._plan = replace(plan, idle_samples=sys.maxsize, text_wait_s=0.0)
         self._serving = serving
+        self._purpose = start.purpose
+        self._key = None if caller is None else caller.name
         self._recording = recording
         self._conversation = ServerConversation()
         self._conversation.receive(start)
@@ -151,7 +156,22 @@ class Analysis:
             raise ProtocolError(ErrorCode.GOING_AWAY, "The server is stopping.") from None
         finally:
             await understanding.close()
+            self._note()
         await self._emit(events.SessionEnded, reason="client", totals=self._totals(taken))
+
+    def _note(self) -> None:
+        counts = {"audio_ms": self._understanding.taken_ms, "utterances": self.utterances}
+        live = tuple(one.modality for one in self._plan.modalities if one.live)
+        self._serving.observers.audit.record(
+            Entry(
+                AuditEvent.FILE_ANALYZED,
+                self._name,
+                self._key,
+                self._purpose,
+                live,
+                counts=counts,
+            )
+        )
 
     def _totals(self, audio_bytes: int) -> events.Totals:
         counts = self._conversation.counts
@@ -169,13 +189,17 @@ class Analysis:
 
 
 async def open_analysis(
-    serving: Serving, data: bytes, start_text: str, words_text: str
+    serving: Serving,
+    data: bytes,
+    start_text: str,
+    words_text: str,
+    caller: Caller | None = None,
 ) -> Analysis:
-    """Raises ProtocolError where the file or the form's fields are of no use."""
+    """caller: who asks. Raises ProtocolError where the file or the form's fields are of no use."""
     words = read_words(words_text)
     seconds = serving.settings.max_file_minutes * 60
     recording = await asyncio.to_thread(Recording, data, seconds)
-    return Analysis(serving, recording, read_start(start_text, recording.audio), words)
+    return Analysis(serving, recording, read_start(start_text, recording.audio), words, caller)
 
 
 async def analyze(
@@ -184,12 +208,13 @@ async def analyze(
     start_text: str,
     words_text: str,
     gone: Callable[[], Awaitable[bool]],
+    caller: Caller | None = None,
 ) -> dict[str, Any]:
     """All that a live session would have said about the file, as `report` tells it.
 
-    gone: whether whoever asked has left. Raises ProtocolError.
+    gone: whether whoever asked, `caller`, has left. Raises ProtocolError.
     """
-    analysis = await open_analysis(serving, data, start_text, words_text)
+    analysis = await open_analysis(serving, data, start_text, words_text, caller)
     async for _ in analysis.steps(gone):
         pass
     return report(analysis.said)

@@ -12,6 +12,7 @@ from starlette.types import Lifespan
 
 from emotrace_protocol.errors import ProtocolError
 from emotrace_protocol.events import NOTICE
+from emotrace_service.auditing import open_audit
 from emotrace_service.client_secrets import ClientSecrets
 from emotrace_service.loading import load_backend, load_bundles, load_door, load_store
 from emotrace_service.logs import logger
@@ -30,6 +31,7 @@ from emotrace_service.settings import Settings
 from emotrace_service.warming import warm
 from emotrace_service.watching import Watch
 from emotrace_service.webhook_choice import load_webhook
+from emotrace_service.witness import Observers
 
 ABOUT = f"""{NOTICE}
 
@@ -75,7 +77,10 @@ def create_app(
     backend = load_backend(settings, bundles, metrics)
     store = load_store(settings)
     door = load_door(settings, store)
-    serving = Serving(settings, bundles, backend, metrics, logger(), store, webhook, door)
+    observers = Observers(open_audit(settings.audit_log, metrics.registry, logger()))
+    serving = Serving(
+        settings, bundles, backend, metrics, logger(), store, webhook, door, observers
+    )
 
     async def begin() -> None:
         await warm(serving)
@@ -97,6 +102,7 @@ def create_app(
         await backend.close()
         if serving.store is not None:
             await serving.store.close()
+        await asyncio.to_thread(observers.close)
 
     app = interface(lifespan)
     app.state.serving = serving

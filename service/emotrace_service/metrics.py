@@ -23,6 +23,7 @@ STAGES = (
 WORK = ("detect", "appraise", "sense", "read", "predict", "prepare", "transcribe")
 # of connections: a session whose connection is lost may go on by another
 ENDS = ("client", "idle", "error", "going_away", "vanished", "lost", "taken_over")
+FORBIDDEN = "origin_forbidden"  # a refusal that is no error of the protocol
 WEBHOOK_RESULTS = ("delivered", "refused", "failed", "dropped", "undelivered")
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _LAGS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0, 5.0)
@@ -141,8 +142,8 @@ class Metrics:
             self.compute.labels(work)
         for stage in STAGES:
             self.stages.labels(stage)
-        for code in ErrorCode:
-            self.refusals.labels(code.value)
+        for code in (*ErrorCode, FORBIDDEN):
+            self.refusals.labels(str(code))
         for modality in Modality:
             self.modalities.labels(modality.value).set(0)
 

@@ -110,10 +110,10 @@ async def realtime(websocket: WebSocket) -> None:
         check_origin(websocket)
         config, unused = _asked(websocket)
     except OriginForbidden:
-        await websocket.send_denial_response(forbidden())
+        await websocket.send_denial_response(forbidden(websocket))
         return
     except ProtocolError as error:
-        await websocket.send_denial_response(refused(error))
+        await websocket.send_denial_response(refused(websocket, error))
         return
     offered = websocket.scope["subprotocols"]
     chosen = PROTOCOL if PROTOCOL in offered else None
@@ -122,7 +122,7 @@ async def realtime(websocket: WebSocket) -> None:
         try:
             caller = await caller_of(websocket)
         except ProtocolError as error:
-            await websocket.send_denial_response(refused(error))
+            await websocket.send_denial_response(refused(websocket, error))
             return
         issued = Issued(f"sess_{token_hex(8)}", config, (), 0.0, caller)
     else:

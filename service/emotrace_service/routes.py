@@ -23,9 +23,11 @@ from emotrace_service.answers import (
     TicketIssued,
     refusals,
 )
+from emotrace_service.auditing import AuditEvent, Entry
 from emotrace_service.errors import error_body, http_status
 from emotrace_service.identity import Caller, bearer, in_query
 from emotrace_service.listening import SocketClosed
+from emotrace_service.metrics import FORBIDDEN
 from emotrace_service.opening import bundle_info, label_sets
 from emotrace_service.origins import is_allowed
 from emotrace_service.progress import ProgressResponse, wants_progress
@@ -105,12 +107,12 @@ async def stream(websocket: WebSocket) -> None:
     try:
         check_origin(websocket)
     except OriginForbidden:
-        await websocket.send_denial_response(forbidden())
+        await websocket.send_denial_response(forbidden(websocket))
         return
     try:
         caller = await caller_of(websocket, asked=False)
     except ProtocolError as error:
-        await websocket.send_denial_response(refused(error))
+        await websocket.send_denial_response(refused(websocket, error))
         return
     await websocket.accept()
     await Session(StarletteSocket(websocket), serving_of(websocket), caller).run()
@@ -157,8 +159,8 @@ async def analyze_file(request: Request) -> Response:
         start, words = fields.get("start", "{}"), fields.get("texts", "[]")
         gone = request.is_disconnected
         if not wants_progress(request.headers.get("accept")):
-            return JSONResponse(await analyze(serving, data, start, words, gone))
-        analysis = await open_analysis(serving, data, start, words)
+            return JSONResponse(await analyze(serving, data, start, words, gone, caller))
+        analysis = await open_analysis(serving, data, start, words, caller)
         return ProgressResponse(serving, analysis, gone, admitted.pop_all())
 
 
@@ -236,22 +238,31 @@ async def metrics(request: Request) -> Response:
 async def answer_protocol_error(request: Request, error: Exception) -> Response:
     """Over HTTP an error is a status and the fields of the `error` event."""
     assert isinstance(error, ProtocolError)
-    serving_of(request).metrics.refusals.labels(error.code.value).inc()
-    return refused(error)
+    return refused(request, error)
 
 
 async def answer_forbidden(request: Request, error: Exception) -> Response:
-    return forbidden()
+    return forbidden(request)
 
 
-def refused(error: ProtocolError) -> Response:
+def refused(connection: HTTPConnection, error: ProtocolError) -> Response:
+    """The answer; what it says is counted and noted."""
+    _note_refusal(connection, error.code.value)
     headers = {}
     if error.retry_after_ms is not None:
         headers["Retry-After"] = str(-(-error.retry_after_ms // 1_000))
     return JSONResponse(error_body(error), status_code=http_status(error.code), headers=headers)
 
 
-def forbidden() -> Response:
+def forbidden(connection: HTTPConnection) -> Response:
+    """The same for a page of a foreign origin."""
+    _note_refusal(connection, FORBIDDEN)
     return JSONResponse(
-        {"error": {"code": "origin_forbidden", "message": ORIGIN_FORBIDDEN}}, status_code=403
+        {"error": {"code": FORBIDDEN, "message": ORIGIN_FORBIDDEN}}, status_code=403
     )
+
+
+def _note_refusal(connection: HTTPConnection, code: str) -> None:
+    serving = serving_of(connection)
+    serving.metrics.refusals.labels(code).inc()
+    serving.observers.audit.record(Entry(AuditEvent.REFUSED, code=code))

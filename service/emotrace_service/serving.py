@@ -25,6 +25,7 @@ from emotrace_service.pacing import Bucket
 from emotrace_service.session_store import SessionStore
 from emotrace_service.settings import Settings
 from emotrace_service.webhook import Webhook
+from emotrace_service.witness import Observers
 
 RETRY_AFTER_MS = 5_000
 EXPECTED_SHARE = 0.01  # of the machine, until the models have been run
@@ -50,7 +51,8 @@ class Serving:
     bundles: by name, the default first. store: of sessions that can be taken up again; None: none
     can. ready: whether the models have been run once; fault: why they could not be. level: what is
     left out now (emotrace_service.brownout). share: of the machine, used in the last second.
-    webhook: where events are posted as well; None: nowhere. door: who may come in.
+    webhook: where events are posted as well; None: nowhere. door: who may come in. observers: who
+    is told of sessions besides.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class Serving:
         store: SessionStore | None = None,
         webhook: Webhook | None = None,
         door: Door | None = None,
+        observers: Observers | None = None,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -74,6 +77,7 @@ class Serving:
         self.store = store
         self.webhook = webhook
         self.door = door or Door(None, None)
+        self.observers = observers or Observers()
         self.clock = clock
         self.ready = False
         self.fault: str | None = None

@@ -42,6 +42,7 @@ from emotrace_service.serving import Serving
 from emotrace_service.session_store import Resumed, Snapshot, TakenOver, Told
 from emotrace_service.understanding import Understanding
 from emotrace_service.understood import NOTHING_YET
+from emotrace_service.witness import Witness
 from emotrace_service.work import Work, begin
 
 CLOSE_TIMEOUT_S = 1.0
@@ -64,6 +65,7 @@ class Session:
         self._clock = serving.clock
         self._name = secrets.token_hex(8)
         self._log = serving.log.bind(session=self._name)
+        self._witness = Witness(serving.observers, self._name)
         self._conversation = ServerConversation()
         self._greeting = Greeting(socket, self._conversation, serving.metrics, self._clock)
         self._outlet = Outlet(self._conversation, serving.metrics, self._settle)
@@ -87,6 +89,7 @@ class Session:
                 end = await self._open(opening, unknown)
         except ProtocolError as error:
             end = "error"
+            self._witness.refused(error.code, self._key)
             await self._refuse(error)
         except SocketClosed:
             pass
@@ -95,6 +98,7 @@ class Session:
             self._close_code = _close_code(ErrorCode.INTERNAL)
             self._log.error("session broke", error=type(fault).__name__, place=place(fault))
         self._serving.metrics.session_ends.labels(end).inc()
+        self._witness.ended(end, self._figures())
         with suppress(SocketClosed, TimeoutError):
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
                 await self._socket.close(self._close_code)
@@ -136,8 +140,27 @@ class Session:
     def _go_on(self, message: SessionResume, resumed: Resumed) -> None:
         self._name = message.session
         self._log = self._serving.log.bind(session=self._name)
+        self._witness = Witness(self._serving.observers, self._name)
         snapshot = resumed.snapshot
         self._conversation.resume(snapshot.sent, snapshot.counts, message.sequence - 1)
+
+    @property
+    def _key(self) -> str | None:
+        """Name of the caller's."""
+        return None if self._caller is None else self._caller.name
+
+    def _figures(self) -> dict[str, int]:
+        """Of the session so far, for the audit log."""
+        if self._work is None:
+            return {}
+        understanding = self._work.understanding
+        return {
+            "audio_ms": understanding.taken_ms,
+            "utterances": understanding.utterances,
+            "finals": self._conversation.counts["emotion.final"],
+            "failed": understanding.failed,
+            "events": self._conversation.sent,
+        }
 
     def go_away(self) -> None:
         """The server stops: finish what was taken in and say so; or, where another server can go on
@@ -196,6 +219,8 @@ class Session:
             keeps=self._continuity.keeps,
             confirm=self._continuity.confirm,
         )
+        live = tuple(one.modality for one in plan.modalities if one.live)
+        self._witness.opened(start, live, self._key, again=resumed is not None)
         notices = work.understanding.notices
         if resumed is None:
             await self._outlet.emit(
@@ -290,7 +315,7 @@ class Session:
             ahead=work.receipts.ahead,
             others=self._greeting.messages + work.others + work.listener.acks,
             age_s=work.listener.age_s,
-            caller=None if self._caller is None else self._caller.name,
+            caller=self._key,
             understood=NOTHING_YET if over else work.understanding.state,
             over=over,
         )

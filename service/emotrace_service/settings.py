@@ -113,6 +113,12 @@ class Settings(BaseSettings):
         default="auto", description="`auto`: console on a terminal, JSON lines elsewhere"
     )
 
+    audit_log: Path | None = Field(
+        default=None,
+        description="file for a line about each session and file: whose key, for what purpose, how "
+        "it ended; never what was said (docs/privacy.md)",
+    )
+
     max_sessions: int = Field(default=1_000, ge=1, le=10_000, description="connections at once")
     compute_budget: float = Field(
         default=0.7,
