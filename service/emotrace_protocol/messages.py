@@ -182,7 +182,9 @@ class SessionResume(Message):
     """The first message of a further connection: a session goes on where its connection broke."""
 
     type: Literal["session.resume"] = "session.resume"
-    session: str = Field(max_length=64)
+    session: str = Field(
+        pattern=r"^[A-Za-z0-9_-]{1,64}$", description="as session.started named it"
+    )
     token: str = Field(max_length=128, description="the newest that the server gave")
     sequence: int = Field(ge=0, description="how many events have arrived: the number of the next")
 

@@ -73,6 +73,15 @@ async def caller_of(connection: HTTPConnection, *, asked: bool = True) -> Caller
     return await serving_of(connection).door.caller(secret)
 
 
+def check_subprotocols(websocket: WebSocket) -> None:
+    """Raises ProtocolError. A browser would fail a connection whose subprotocol is not chosen, and
+    not say why."""
+    if websocket.scope["subprotocols"]:
+        raise ProtocolError(
+            ErrorCode.PROTOCOL_UNSUPPORTED, "/v1/stream has no subprotocols: offer none."
+        )
+
+
 class StarletteSocket:
     """A websocket of the web framework, as a session wants it."""
 
@@ -110,6 +119,7 @@ async def stream(websocket: WebSocket) -> None:
         await websocket.send_denial_response(forbidden(websocket))
         return
     try:
+        check_subprotocols(websocket)
         caller = await caller_of(websocket, asked=False)
     except ProtocolError as error:
         await websocket.send_denial_response(refused(websocket, error))

@@ -1,4 +1,4 @@
-"""What the tests of the fault table share: a server in a process of its own, one a file."""
+"""What the tests of the fault table share: a server in a process of its own, for all that do not kill it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from cluster import Replica, replica
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def server(toy: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replica]:
     """With its default limits."""
     with replica(toy, tmp_path_factory.mktemp("server")) as running:

@@ -81,7 +81,7 @@ class Wire:
 
     async def until(self, event_type: str) -> dict[str, Any]:
         """The next event of that type."""
-        while (event := await self._next()) is not None:
+        while (event := await self.next()) is not None:
             if event["type"] == event_type:
                 return event
         raise AssertionError(f"closed with {self.closed} before {event_type}: {self.heard}")
@@ -89,14 +89,14 @@ class Wire:
     async def rest(self) -> int | None:
         """Until the server ends the connection; its close code."""
         with suppress(ConnectionError, asyncio.IncompleteReadError):
-            while await self._next() is not None:
+            while await self.next() is not None:
                 pass
         return self.closed
 
     def errors(self) -> list[str]:
         return [event["code"] for event in self.heard if event["type"] == "error"]
 
-    async def _next(self) -> dict[str, Any] | None:
+    async def next(self) -> dict[str, Any] | None:
         """The next event; None: a close frame. Raises IncompleteReadError, ConnectionError."""
         async with asyncio.timeout(PATIENCE_S):
             while True:

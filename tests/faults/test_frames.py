@@ -246,7 +246,7 @@ async def test_row_032_a_connection_that_breaks(server: Replica, way: str) -> No
 
 
 async def test_row_032_nothing_is_left_of_who_is_gone(server: Replica) -> None:
-    """After all of this file no session is open."""
+    """After all that is above no session is open."""
     async with httpx.AsyncClient() as http, asyncio.timeout(60):
         while "emotrace_sessions 0.0" not in (await http.get(f"{server.url}/metrics")).text:
             pass

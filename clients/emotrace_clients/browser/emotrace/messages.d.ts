@@ -49,6 +49,7 @@ export interface SessionEnd {
 /** The first message of a further connection: a session goes on where its connection broke. */
 export interface SessionResume {
   type: "session.resume";
+  /** as session.started named it */
   session: string;
   /** the newest that the server gave */
   token: string;
