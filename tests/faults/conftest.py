@@ -1,4 +1,4 @@
-"""What the tests of the fault table share: a server in a process of its own, for all that do not kill it."""
+"""What the tests of the fault table share: a server process for all that do not kill it."""
 
 from __future__ import annotations
 
