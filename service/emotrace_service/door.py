@@ -23,16 +23,17 @@ class Door:
     def open(self) -> bool:
         return self._keys is None
 
-    async def caller(self, secret: str | None) -> Caller | None:
+    async def caller(self, secret: str | None, *, by_key: bool = False) -> Caller | None:
         """Whose key or ticket it is; None where nobody is asked.
 
-        Raises ProtocolError: unauthenticated, or ticket_used.
+        by_key: a ticket does not do, where it would give what outlives it. Raises ProtocolError:
+        unauthenticated, or ticket_used.
         """
         if self._keys is None or self._tickets is None:
             return None
         if secret is None:
             raise unauthenticated()
-        if secret.startswith(PREFIX):
+        if secret.startswith(PREFIX) and not by_key:
             return await self._tickets.redeem(secret)
         caller = self._keys.find(secret)
         if caller is None:

@@ -84,7 +84,7 @@ async def create_client_secret(request: Request) -> dict[str, Any]:
     """A secret that opens one session at `/v1/realtime`, configured as here, within
     `expires_after`. It goes where a key would go, and a page may hold it.
     """
-    caller = await caller_of(request)
+    caller = await caller_of(request, by_key=True)
     body = await read_body(request, MAX_BODY_BYTES)
     try:
         wanted = SecretRequest.model_validate_json(body or b"{}")

@@ -59,9 +59,11 @@ def check_origin(connection: HTTPConnection) -> None:
         raise OriginForbidden
 
 
-async def caller_of(connection: HTTPConnection, *, asked: bool = True) -> Caller | None:
+async def caller_of(
+    connection: HTTPConnection, *, asked: bool = True, by_key: bool = False
+) -> Caller | None:
     """By whose key or ticket in the header `Authorization` the request comes; None: nobody is
-    asked, or (asked: False) will be asked later.
+    asked, or (asked: False) will be asked later. by_key: a ticket does not do.
 
     Raises ProtocolError.
     """
@@ -70,7 +72,7 @@ async def caller_of(connection: HTTPConnection, *, asked: bool = True) -> Caller
     secret = bearer(connection.headers.get("authorization"))
     if secret is None and not asked:
         return None
-    return await serving_of(connection).door.caller(secret)
+    return await serving_of(connection).door.caller(secret, by_key=by_key)
 
 
 def check_subprotocols(websocket: WebSocket) -> None:
@@ -139,7 +141,7 @@ async def stream(websocket: WebSocket) -> None:
 async def issue_ticket(request: Request) -> dict[str, Any]:
     """A ticket that lets in once, within a minute: `token` of session.start. Ask for it with a key,
     from a server of yours; the key itself never goes to a browser."""
-    caller = await caller_of(request)
+    caller = await caller_of(request, by_key=True)
     if caller is None:
         raise ProtocolError(
             ErrorCode.CONFIG_INVALID, "This server is open: sessions need no ticket."
