@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,16 +14,11 @@ from pathlib import Path
 
 import httpx
 import pytest
+from haproxy_server import HAProxy, haproxy, haproxy_program
+from ports import free_port
 from redis_server import RedisServer, redis_server
 
 READY_S = 60.0
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-    return port
 
 
 @dataclass
@@ -111,54 +104,25 @@ def replica(bundle: Path, folder: Path, **settings: str) -> Iterator[Replica]:
 
 @dataclass
 class Cluster:
-    """url: of the proxy's stream."""
+    """Servers, and what is between them and the clients."""
 
     replicas: Sequence[Replica]
     redis: RedisServer
-    port: int
-    proxy: subprocess.Popen[bytes]
-    config: Path
+    proxy: HAProxy
 
     @property
     def stream_url(self) -> str:
-        return f"ws://127.0.0.1:{self.port}/v1/stream"
-
-    def end_proxy(self) -> None:
-        self.proxy.kill()
-        self.proxy.wait(10)
+        return self.proxy.stream_url
 
     def restart_proxy(self) -> None:
-        self.end_proxy()
-        self.proxy = _haproxy(self.config)
-
-
-PROXY = """
-global
-  maxconn 4096
-defaults
-  mode http
-  timeout connect 500ms
-  timeout client 1h
-  timeout server 1h
-  timeout tunnel 1h
-  timeout http-request 5s
-  option redispatch
-  retries 3
-frontend all
-  bind 127.0.0.1:{port}
-  default_backend replicas
-backend replicas
-  balance leastconn
-  option httpchk GET /readyz
-  default-server inter 200ms fall 2 rise 1 on-marked-down shutdown-sessions
-"""
+        self.proxy.kill()
+        self.proxy.start()
 
 
 @contextmanager
 def cluster(bundle: Path, folder: Path, replicas: int, **settings: str) -> Iterator[Cluster]:
     """Replicas behind HAProxy, ready. Skips where a program is missing."""
-    if shutil.which("haproxy") is None:
-        pytest.skip("haproxy is not installed (make system-deps)")
+    haproxy_program()
     with ExitStack() as stack:
         redis = stack.enter_context(redis_server(folder))
         settings = {"EMOTRACE_SESSION_STORE": redis.url, **settings}
@@ -168,20 +132,9 @@ def cluster(bundle: Path, folder: Path, replicas: int, **settings: str) -> Itera
             stack.callback(server.kill)
         for server in servers:
             server.await_ready()
-        port, config = free_port(), folder / "haproxy.cfg"
-        lines = "".join(f"  server r{s.port} 127.0.0.1:{s.port} check\n" for s in servers)
-        config.write_text(PROXY.format(port=port) + lines)
-        running = Cluster(servers, redis, port, _haproxy(config), config)
-        stack.callback(running.end_proxy)
-        end = time.monotonic() + READY_S
-        while httpx.get(f"http://127.0.0.1:{port}/readyz").status_code != 200:
-            assert time.monotonic() < end, "the proxy finds no server"
-            time.sleep(0.05)
-        yield running
-
-
-def _haproxy(config: Path) -> subprocess.Popen[bytes]:
-    process = subprocess.Popen(["haproxy", "-db", "-q", "-f", str(config)])
-    time.sleep(0.2)
-    assert process.poll() is None, "haproxy did not start"
-    return process
+        # All clients share an address here, and come again more often than people do.
+        unlimited = {"RATE": "1000000", "CONNECTIONS": "1000000"}
+        ports = [server.port for server in servers]
+        proxy = stack.enter_context(haproxy(folder, ports, **unlimited))
+        proxy.ready(replicas)
+        yield Cluster(servers, redis, proxy)
