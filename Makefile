@@ -4,6 +4,7 @@
 #   make test    the whole test suite          make check   lint, types, import rules, generated docs
 #   make train   all training steps, from raw corpora (DATA=folder) to a bundle
 #   make train-free   the bundle of freely licensed data alone
+#   make test-images   the container images, built and run (as root; Debian: podman runc netavark aardvark-dns debootstrap)
 #   make test-integrations   the Pipecat plug-in, in an environment of its own
 #   make bench   benchmarks                    make system-deps   Debian packages that some tests use
 # PIP_FLAGS goes to pip (an index with CPU builds of torch, say). PYTHON chooses the interpreter.
@@ -13,9 +14,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet $(PIP_FLAGS) --constraint constraints.txt
 DATA ?= ../shared/data
-SYSTEM_PACKAGES := chromium espeak-ng pulseaudio pulseaudio-utils libasound2-plugins libportaudio2 redis-server haproxy $(if $(shell command -v npm),,nodejs npm)
+SYSTEM_PACKAGES := chromium espeak-ng pulseaudio pulseaudio-utils libasound2-plugins libportaudio2 redis-server haproxy prometheus openssl $(if $(shell command -v npm),,nodejs npm)
 
-.PHONY: serve demo test test-long check bench bench-parts train train-free test-integrations first-emotion screenshots js-tools system-deps clean
+.PHONY: serve demo test test-long check bench bench-parts train train-free test-integrations first-emotion screenshots js-tools compose-tool test-images system-deps clean
 .DEFAULT_GOAL := serve
 
 $(BIN)/python:
@@ -100,6 +101,15 @@ screenshots: $(VENV)/.dev
 js-tools: tests/js/node_modules/.ready
 tests/js/node_modules/.ready: tests/js/package-lock.json
 	@npm ci --prefix tests/js --silent --no-audit --no-fund && touch $@
+
+# Compose 2 for Debian 12, whose own is version 1; the tests of docker/compose.yaml run it.
+compose-tool: $(BIN)/docker-compose
+$(BIN)/docker-compose: | $(BIN)/python
+	@sh tests/deployment/compose_tool.sh $@
+
+# Builds the images in a clean Debian root and runs them, alone and together: half an hour, 20 GB of disk.
+test-images: $(VENV)/.dev $(BIN)/docker-compose
+	@$(BIN)/python -m pytest -m long -s tests/deployment
 
 system-deps:
 	@apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(SYSTEM_PACKAGES)
