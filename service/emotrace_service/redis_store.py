@@ -31,7 +31,7 @@ from emotrace_service.session_store import (
     expired,
     unknown,
 )
-from emotrace_service.values import decode, encode
+from emotrace_service.values import ValueInvalid, decode, encode
 
 T = TypeVar("T")
 
@@ -115,7 +115,12 @@ class RedisStore:
         kept = _number(first[0][0]) if first else sent
         if not kept <= sequence <= sent:
             raise expired(sequence, kept, sent)
-        snapshot = decode(state)
+        try:
+            snapshot = decode(state)
+        except ValueInvalid:
+            raise ProtocolError(
+                ErrorCode.RESUME_EXPIRED, "The session is of another version of the server."
+            ) from None
         if not isinstance(snapshot, Snapshot):
             raise ProtocolError(ErrorCode.INTERNAL, "What was kept is no session.")
         events = tuple(Told(_number(one), dict(_pairs(row))[b"t"].decode()) for one, row in missed)

@@ -3,6 +3,8 @@
 For what leaves the process (a session's snapshot, in a store that other replicas read). Nothing but
 data is in the bytes: a class is named, must be a dataclass, NamedTuple, enum or pydantic model of
 our own packages that is loaded already, and is made by its constructor. Pickle could run anything.
+Fields go by their order, so a class is named with what its fields are: after an update that changed
+them, a state of before is refused and not misread.
 
 What occurs twice is the same object again afterwards, as features of an utterance must be, which
 are known by identity.
@@ -14,7 +16,9 @@ import sys
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
+from functools import cache
 from typing import Any
+from zlib import crc32
 
 import msgpack
 import numpy as np
@@ -97,10 +101,20 @@ def _array(array: np.ndarray[Any, Any]) -> list[Any]:
 
 
 def _name(value: Any) -> str:
-    kind = type(value)
+    kind: Any = type(value)
     if not kind.__module__.startswith(OURS):
         raise TypeError(f"{kind.__module__}.{kind.__qualname__} is no class of ours")
-    return f"{kind.__module__}:{kind.__qualname__}"
+    return f"{kind.__module__}:{kind.__qualname__}:{_shape(kind)}"
+
+
+@cache
+def _shape(kind: type) -> str:
+    """Of names and types of its fields."""
+    if is_dataclass(kind):
+        parts = [f"{one.name}: {one.type}" for one in fields(kind)]
+    else:
+        parts = list(getattr(kind, "_fields", ()))
+    return f"{crc32(', '.join(parts).encode()):08x}"
 
 
 class _Decoder:
@@ -148,7 +162,7 @@ class _Decoder:
 
 
 def _class(name: str) -> Any:
-    module, _, path = name.partition(":")
+    module, path, shape = name.split(":")
     if not f"{module}.".startswith(OURS):
         raise ValueError(f"{module} is no module of ours")
     found: Any = sys.modules[module]
@@ -156,4 +170,6 @@ def _class(name: str) -> Any:
         found = getattr(found, part)
     if not isinstance(found, type):
         raise ValueError(f"{name} is no class")
+    if _shape(found) != shape:
+        raise ValueError(f"{path} has other fields in the version that wrote it")
     return found

@@ -128,6 +128,20 @@ async def test_what_was_acknowledged_is_forgotten_and_missed_events_are_named(
     await store.close()
 
 
+async def test_a_session_of_another_version_is_over_and_says_so(redis: RedisServer) -> None:
+    store = RedisStore(redis.url, 60_000)
+    lease = await store.open("elder")
+    await lease.commit(snapshot(1), [Told(0, "zero")], -1)
+    with redis.client as client:
+        state = client.hget(redis_store.keys("elder")[0], "state")
+        shape = state.partition(b"Snapshot:")[2][:8]
+        client.hset(redis_store.keys("elder")[0], "state", state.replace(shape, b"0" * 8))
+    with pytest.raises(ProtocolError, match="another version") as refused:
+        await store.resume("elder", lease.token, 0)
+    assert refused.value.code == "resume_expired"
+    await store.close()
+
+
 async def test_nothing_outlives_the_window(redis: RedisServer) -> None:
     store = RedisStore(redis.url, 80)
     lease = await store.open("brief")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import fields, is_dataclass, make_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +80,18 @@ def test_no_bytes_do_more_than_be_refused(data: bytes) -> None:
 def test_no_class_but_our_own_values_is_made(name: str) -> None:
     for tag in (6, 8, 9):
         with pytest.raises(ValueInvalid):
-            decode(msgpack.packb([tag, name, "echo"]))
+            decode(msgpack.packb([tag, f"{name}:00000000", "echo"]))
+
+
+def test_what_a_version_with_other_fields_wrote_is_not_misread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    written = encode(Transcript("words", "client"))
+    assert decode(written) == Transcript("words", "client")
+    other = make_dataclass("Transcript", ["source", "text"], namespace={"__module__": "x"})
+    monkeypatch.setattr("emotrace_models.types.Transcript", other)
+    with pytest.raises(ValueInvalid, match="Transcript has other fields"):
+        decode(written)
 
 
 def test_a_session_comes_back_as_it_was(tmp_path: Path) -> None:
