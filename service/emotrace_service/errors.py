@@ -12,6 +12,7 @@ ProtocolError           (emotrace_protocol) what a client did; an `error` event 
 from __future__ import annotations
 
 import traceback
+from collections.abc import Sequence
 
 from emotrace_protocol.errors import ErrorCode, ProtocolError
 
@@ -72,7 +73,11 @@ def place(error: BaseException) -> str:
 
     Instead of a traceback in logs: an exception's text may quote what somebody said.
     """
-    frames = traceback.extract_tb(error.__traceback__)[-6:]
+    return placed(traceback.extract_tb(error.__traceback__))
+
+
+def placed(stack: Sequence[traceback.FrameSummary]) -> str:
+    """The innermost frames of a stack, `file:line function`."""
     return " > ".join(
-        f"{frame.filename.rpartition('/')[2]}:{frame.lineno} {frame.name}" for frame in frames
+        f"{frame.filename.rpartition('/')[2]}:{frame.lineno} {frame.name}" for frame in stack[-6:]
     )

@@ -14,6 +14,7 @@ from emotrace_service.inference import InferenceBackend
 from emotrace_service.metrics import Metrics
 from emotrace_service.serving import Serving
 from emotrace_service.settings import cores
+from emotrace_service.standstill import standstills
 
 TICK_S = 0.01
 MEASURE_S = 1.0
@@ -31,17 +32,19 @@ class Watch:
 
     async def run(self) -> None:
         measured = time.monotonic()
-        while True:
-            asleep = time.monotonic()
-            await asyncio.sleep(TICK_S)
-            now = time.monotonic()
-            lag = max(0.0, now - asleep - TICK_S)
-            self._metrics.loop_lag.observe(lag)
-            self._step(now, lag)
-            if now - measured >= MEASURE_S:
-                self._backend.watch(now)
-                self._measure(now - measured)
-                measured = now
+        with standstills(self._serving.log) as alive:
+            while True:
+                asleep = time.monotonic()
+                await asyncio.sleep(TICK_S)
+                now = time.monotonic()
+                alive()
+                lag = max(0.0, now - asleep - TICK_S)
+                self._metrics.loop_lag.observe(lag)
+                self._step(now, lag)
+                if now - measured >= MEASURE_S:
+                    self._backend.watch(now)
+                    self._measure(now - measured)
+                    measured = now
 
     def _step(self, now: float, lag: float) -> None:
         level = self._brownout.level

@@ -1,0 +1,165 @@
+"""Rows 81 to 108 of docs/faults.md that no other test proves: what goes wrong inside a server."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import resource
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import soundfile
+import torch
+from cluster import Replica, replica
+from doubles import Stage
+from fakes import toy_bundle
+from faults.raw import BINARY, frame, session, wire
+from live import DEMO, LiveServer, demo_pcm, live_server, pieces, talk
+from redis_server import redis_server
+
+from emotrace_protocol.messages import Marker, SessionEnd, SessionStart
+from emotrace_service import redis_store
+from emotrace_service.watching import Watch
+
+SOUND = frame(BINARY, bytes(3_200))
+
+
+async def test_row_085_the_loop_stands_still(server: Replica) -> None:
+    """The process is stopped for as long: that a health check fails meanwhile is the same."""
+    async with session(server) as client, httpx.AsyncClient(timeout=0.5) as http:
+        server.signal(signal.SIGSTOP)
+        try:
+            stopped = time.monotonic()
+            with pytest.raises(httpx.TimeoutException):
+                await http.get(f"{server.url}/healthz")
+            await asyncio.sleep(3.0 - (time.monotonic() - stopped))
+        finally:
+            server.signal(signal.SIGCONT)
+        await client.send(SOUND)
+        await client.say(Marker(id="goes on"))
+        await client.until("marker.reached")
+        text = (await http.get(f"{server.url}/metrics", timeout=30)).text
+    counts = {
+        line.partition('le="')[2].partition('"')[0]: float(line.split()[-1])
+        for line in text.splitlines()
+        if line.startswith("emotrace_loop_lag_seconds_bucket")
+    }
+    assert counts["+Inf"] > counts["1.0"], "a lag of three seconds was counted"
+
+
+async def test_row_085_where_it_stands_still_is_logged(
+    toy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stage = Stage(toy)
+    watching = asyncio.create_task(Watch(stage.serving).run())
+    await asyncio.sleep(0.1)
+    block(0.6)
+    await asyncio.sleep(0.1)
+    watching.cancel()
+    said = capsys.readouterr()
+    lines = [line for line in (said.out + said.err).splitlines() if "stands still" in line]
+    assert len(lines) == 1
+    assert " block" in lines[0]
+
+
+def block(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+async def test_row_088_redis_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redis_store, "OUTAGE_S", 0.5)
+    bundle = toy_bundle(tmp_path / "toy")
+    (tmp_path / "redis").mkdir()
+    audio, pcm = demo_pcm(6.0)
+    with (
+        redis_server(tmp_path / "redis") as redis,
+        live_server(bundle, workers="threads", session_store=redis.url) as server,
+    ):
+        async with talk(server) as client:
+            await client.say(SessionStart(audio=audio, interim=False, resume=True))
+            started: Any = await client.until("session.started")
+            assert started.resume is not None
+            with redis.client as operator:
+                operator.config_set("maxmemory", 1)
+                operator.config_set("maxmemory-policy", "noeviction")
+            await client.say(*pieces(pcm), SessionEnd())
+            await client.until("session.ended")
+            assert await client.closed() == 1000
+    assert [warning.code for warning in client.of("warning")] == ["resume_lost"]
+    assert client.of("emotion.final"), "the session itself goes on"
+
+
+async def test_row_091_the_model_returns_no_numbers(tmp_path: Path) -> None:
+    audio, pcm = demo_pcm(9.0)
+    with live_server(toy_bundle(tmp_path / "toy"), workers="threads", threads=1) as server:
+        weight = classifier(server)
+        whole = weight.clone()
+        async with talk(server) as client, talk(server) as other:
+            await client.say(SessionStart(audio=audio, interim=False))
+            await client.until("session.started")
+            weight.fill_(float("nan"))
+            await client.say(*pieces(pcm), Marker(id="while it was broken"))
+            await client.until("marker.reached")
+            failed = client.of("error")
+            assert failed
+            assert {error.code for error in failed} == {"inference_failed"}
+            assert not any(error.fatal for error in failed)
+            assert not client.of("emotion.final")
+            weight.copy_(whole)
+            await other.say(SessionStart(audio=audio, interim=False), *pieces(pcm), SessionEnd())
+            await other.until("session.ended")
+            await client.say(*pieces(pcm), SessionEnd())
+            assert await client.closed() == 1000
+    assert not other.of("error")
+    for heard in (client, other):
+        finals = heard.of("emotion.final")
+        assert finals
+        assert all(np.isfinite(list(final.posterior.values())).all() for final in finals)
+
+
+def classifier(server: LiveServer) -> torch.Tensor:
+    """The last weights of the bundle that the server computes with."""
+    weight = server.serving.bundle.fusion.classifier.weight  # type: ignore[union-attr]
+    return weight.data  # type: ignore[return-value,union-attr]
+
+
+async def test_row_095_the_disk_is_full(toy: Path, tmp_path: Path) -> None:
+    """The server may write no byte more to any file: not to its log either."""
+    audio, pcm = demo_pcm(4.0)
+    with replica(toy, tmp_path) as server:
+        assert server.process is not None
+        resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (0, 0))
+        before = server.log.stat().st_size
+        async with wire(server) as client:
+            await client.say(SessionStart(audio=audio, interim=False, resume=True))
+            await client.send(*[frame(BINARY, piece) for piece in pieces(pcm)])
+            await client.say(SessionEnd())
+            assert await client.rest() == 1000
+        assert not client.errors()
+        assert any(event["type"] == "emotion.final" for event in client.heard)
+        async with httpx.AsyncClient(timeout=60) as http:
+            file = {"file": DEMO.read_bytes()}
+            answer = await http.post(f"{server.url}/v1/audio/analyze", files=file)
+        assert answer.status_code == 200
+        assert server.log.stat().st_size == before, "the limit is real"
+
+
+async def test_row_106_a_file_that_is_sent_twice(server: Replica) -> None:
+    """There is nothing that a second request could do twice."""
+    samples, rate = soundfile.read(DEMO, dtype="int16", always_2d=True, stop=16_000 * 6)
+    stream = io.BytesIO()
+    soundfile.write(stream, samples, rate, format="WAV", subtype="PCM_16")
+    async with httpx.AsyncClient(timeout=60) as http:
+        url = f"{server.url}/v1/audio/analyze"
+        one, other = [
+            (await http.post(url, files={"file": stream.getvalue()})).json() for _ in range(2)
+        ]
+        metrics = (await http.get(f"{server.url}/metrics")).text
+    assert one["utterances"]
+    assert one["utterances"] == other["utterances"]
+    assert "emotrace_sessions 0.0" in metrics
