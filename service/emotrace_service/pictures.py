@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import struct
 from collections import deque
 from collections.abc import Mapping
 
@@ -16,8 +17,12 @@ from emotrace_models.types import SAMPLE_RATE, Frame, Utterance
 
 MOST = 300  # pictures of one speaker: ten a second of the longest utterance
 MOST_BYTES = 16 * 1024 * 1024  # of one session
+MOST_PIXELS = 3_840 * 2_160  # of one picture: decoded it takes 25 MB
 LEAD = SAMPLE_RATE  # a picture counts for an utterance that begins up to a second later
 JPEG_START = b"\xff\xd8\xff"
+_FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF0 to SOF15
+_ALONE = frozenset((0x01, *range(0xD0, 0xD9)))  # markers that no length follows
+_END, _SCAN = 0xD9, 0xDA
 
 
 class PictureInvalid(ValueError):
@@ -25,14 +30,41 @@ class PictureInvalid(ValueError):
 
 
 def decoded_jpeg(text: str) -> bytes:
-    """Base64 of a JPEG -> its bytes. Raises PictureInvalid. Its pixels are decoded by the model."""
+    """Base64 of a JPEG -> its bytes, if its header says that it is not too large.
+
+    Raises PictureInvalid. Its pixels are decoded by the model, in another process.
+    """
     try:
         data = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         raise PictureInvalid("the picture is not base64") from None
+    width, height = jpeg_size(data)
+    if not 0 < width * height <= MOST_PIXELS:
+        raise PictureInvalid(
+            f"the picture has {width} x {height} pixels, and may have {MOST_PIXELS} in all"
+        )
+    return data
+
+
+def jpeg_size(data: bytes) -> tuple[int, int]:
+    """Width and height in pixels, as the header says (ITU-T T.81, B.2). Raises PictureInvalid."""
     if not data.startswith(JPEG_START):
         raise PictureInvalid("the picture is not a JPEG")
-    return data
+    at = 2
+    while at + 4 <= len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker == 0xFF:  # a filling byte
+            at += 1
+        elif marker in _ALONE:
+            at += 2
+        elif marker in (_END, _SCAN):
+            break
+        elif marker in _FRAME_HEADERS and at + 9 <= len(data):
+            height, width = struct.unpack_from(">HH", data, at + 5)
+            return width, height
+        else:
+            at += 2 + max(2, int.from_bytes(data[at + 2 : at + 4], "big"))
+    raise PictureInvalid("the picture is a JPEG whose header is damaged")
 
 
 class Pictures:

@@ -41,7 +41,7 @@ class Append(Named):
         """Raises ProtocolError."""
         try:
             return base64.b64decode(self.audio, validate=True)
-        except binascii.Error:
+        except (binascii.Error, ValueError):  # the latter where it is not ASCII
             raise ProtocolError(
                 ErrorCode.MESSAGE_INVALID, "`audio` is not base64.", "audio"
             ) from None

@@ -12,6 +12,7 @@ are known by identity.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
@@ -28,6 +29,7 @@ from emotrace_models.types import frozen_mapping
 
 OURS = ("emotrace_models.", "emotrace_service.", "emotrace_protocol.")
 TUPLE, LIST, MAPPING, FROZENSET, ARRAY, SOUND, OBJECT, AGAIN, ENUM, MODEL = range(10)
+NUMBERS = re.compile(r"[<|][biuf][1248]")  # as numpy writes types of a fixed size
 FULL_SCALE = 32_768.0
 FAULTS = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
 
@@ -144,6 +146,8 @@ class _Decoder:
             return frozenset(map(self.value, parts))
         if tag == ARRAY:
             dtype, shape, data = parts
+            if not NUMBERS.fullmatch(dtype):  # numpy parses much more, some of it as Python
+                raise ValueError("an array is not of numbers")
             return np.frombuffer(data, np.dtype(dtype)).reshape(shape)
         if tag == SOUND:
             shape, data = parts
