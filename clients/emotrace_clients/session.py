@@ -22,7 +22,14 @@ from emotrace_clients.samples import Samples, wire_bytes
 from emotrace_clients.wording import counted
 from emotrace_protocol import Message, ServerEvent
 from emotrace_protocol.events import MarkerReached, SessionEnded, SessionStarted, Totals
-from emotrace_protocol.messages import Image, Marker, SessionEnd, SessionStart, UtteranceText
+from emotrace_protocol.messages import (
+    Image,
+    Marker,
+    SessionDelete,
+    SessionEnd,
+    SessionStart,
+    UtteranceText,
+)
 
 
 class Session:
@@ -155,6 +162,11 @@ class Session:
     async def end(self) -> None:
         """Says that no more audio comes. Then read events until session.ended."""
         await self._say(SessionEnd())
+
+    async def delete(self) -> None:
+        """Ends the session at once, and has the server forget all of it: what is being computed is
+        broken off. Then read events until session.ended, whose reason is `deleted`."""
+        await self._say(SessionDelete())
 
     def __aiter__(self) -> AsyncIterator[ServerEvent]:
         return self

@@ -104,6 +104,10 @@ class Session:
         """Says that no more audio comes. Then read events until session.ended."""
         self._run(self._opened.end())
 
+    def delete(self) -> None:
+        """Ends the session at once, and has the server forget all of it."""
+        self._run(self._opened.delete())
+
     def __iter__(self) -> Iterator[ServerEvent]:
         return self
 

@@ -348,7 +348,7 @@ class SessionEnded(Event):
     """The last event."""
 
     type: Literal["session.ended"] = "session.ended"
-    reason: Literal["client", "idle", "error", "going_away"]
+    reason: Literal["client", "idle", "error", "going_away", "deleted"]
     totals: Totals
 
 

@@ -249,8 +249,22 @@ class SessionEnd(Message):
     type: Literal["session.end"] = "session.end"
 
 
+class SessionDelete(Message):
+    """Ends the session at once: what is being computed is broken off, and nothing is kept of it."""
+
+    type: Literal["session.delete"] = "session.delete"
+
+
 ClientMessage = Annotated[
-    SessionStart | SessionResume | UtteranceText | UtteranceEnd | Image | Marker | Ack | SessionEnd,
+    SessionStart
+    | SessionResume
+    | UtteranceText
+    | UtteranceEnd
+    | Image
+    | Marker
+    | Ack
+    | SessionEnd
+    | SessionDelete,
     Field(discriminator="type"),
 ]
 
@@ -263,4 +277,5 @@ MESSAGES: dict[str, type[Message]] = {
     "marker": Marker,
     "ack": Ack,
     "session.end": SessionEnd,
+    "session.delete": SessionDelete,
 }

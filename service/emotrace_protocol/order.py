@@ -10,8 +10,8 @@ python-websockets' sans-IO core).
                    ◄───────────────────── missed events, session.resumed
     audio, text, image, marker, ack ────► receive, receive_audio
                    ◄───────────────────── events, numbered without gaps
-    session.end    ─────────────────────► receive            (after it, only ack and texts of
-                   ◄───────────────────── events              announced utterances)
+    session.end    ─────────────────────► receive            (after it, only ack, session.delete
+                   ◄───────────────────── events              and texts of announced utterances)
                    ◄───────────────────── session.ended      (after it, nothing)
 """
 
@@ -35,6 +35,7 @@ from emotrace_protocol.events import (
 from emotrace_protocol.messages import (
     Ack,
     Message,
+    SessionDelete,
     SessionEnd,
     SessionResume,
     SessionStart,
@@ -85,10 +86,9 @@ class ServerConversation:
         if isinstance(message, Ack):
             self._acknowledge(message.sequence)
         elif self.state in (State.ENDING, State.ENDED):
-            # The last utterance is announced after session.end, and its words come after that.
-            if not (isinstance(message, UtteranceText) and message.utterance is not None):
+            if not _may_follow_the_end(message):
                 raise _already_ended(message.type)
-        elif isinstance(message, SessionEnd):
+        elif isinstance(message, SessionEnd | SessionDelete):
             self.state = State.ENDING
 
     def resume(self, sent: int, counts: Mapping[str, int], acknowledged: int) -> None:
@@ -240,10 +240,9 @@ class ClientConversation:
             if message.sequence >= self.received:
                 raise ConversationError(f"ack of event {message.sequence}, which has not come")
             return
-        answers = isinstance(message, UtteranceText) and message.utterance is not None
-        self._check_may_send(message.type, after_end=answers)
+        self._check_may_send(message.type, after_end=_may_follow_the_end(message))
         self.messages += 1
-        if isinstance(message, SessionEnd):
+        if isinstance(message, SessionEnd | SessionDelete):
             self.state = State.ENDING
 
     def send_audio(self) -> None:
@@ -305,6 +304,13 @@ class ClientConversation:
         ):
             if said != counted:
                 raise ConversationError(f"the server sent {said} {name} and {counted} came")
+
+
+def _may_follow_the_end(message: Message) -> bool:
+    """The last utterance is announced after session.end, and its words come after that."""
+    if isinstance(message, UtteranceText):
+        return message.utterance is not None
+    return isinstance(message, SessionDelete)
 
 
 def _not_started(what: str) -> ProtocolError:

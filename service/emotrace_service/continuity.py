@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
@@ -84,10 +85,15 @@ class Continuity:
         self, snapshot: Callable[[], Snapshot], told: Sequence[Told], acknowledged: int
     ) -> bool:
         """False: it cannot be kept any more, which happens once. Raises TakenOver."""
-        if self._lease is None:
+        lease = self._lease
+        if lease is None:
             return True
         try:
-            await self._lease.commit(snapshot(), told, acknowledged)
+            await lease.commit(snapshot(), told, acknowledged)
+        except TakenOver:
+            if self._lease is lease:
+                raise
+            return True  # the session was erased meanwhile
         except StoreLost:
             self._lease = None
             return False
@@ -97,6 +103,28 @@ class Continuity:
         """The client does not come back."""
         if self._lease is not None:
             await self._lease.forget()
+
+    async def erase(self) -> ProtocolError | None:
+        """Nothing shall be kept, of the past nor from now on. Gives why that cannot be done now.
+        Raises TakenOver."""
+        if self._store is None or self._lease is None:
+            return None
+        lease, self._lease = self._lease, None  # nothing is committed from now on
+        try:
+            await lease.erase()
+        except StoreLost:
+            pass
+        except asyncio.CancelledError:
+            self._lease = lease  # to be tried again
+            raise
+        else:
+            return None
+        return ProtocolError(
+            ErrorCode.CAPACITY,
+            "What keeps the sessions does not answer; it forgets this one by itself, in "
+            f"{self._store.window_ms / 1_000:g} s.",
+            retry_after_ms=RETRY_AFTER_MS,
+        )
 
     async def leave(self) -> None:
         """The connection is over."""

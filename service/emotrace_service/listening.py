@@ -15,6 +15,7 @@ from emotrace_protocol.messages import (
     Image,
     Marker,
     Message,
+    SessionDelete,
     SessionEnd,
     UtteranceEnd,
     UtteranceText,
@@ -59,7 +60,8 @@ class Listener:
     the utterance at the head of the queue may be waiting for them.
 
     confirm: called for every message. age_s: of the session before this connection. acks: taken in
-    so far. heard: when audio came last, or the session began.
+    so far. heard: when audio came last, or the session began. deleted: is set once the client wants
+    nothing to be kept; after that nothing more is taken in.
     """
 
     def __init__(
@@ -93,6 +95,7 @@ class Listener:
         self._pace = Bucket(MESSAGES_A_SECOND, MESSAGES_AT_ONCE, self._active)
         self._pressed = False  # the client knows that it is ahead
         self.acks = 0
+        self.deleted = asyncio.Event()
 
     async def run(self) -> None:
         """Ends by being cancelled, or with SocketClosed."""
@@ -103,7 +106,7 @@ class Listener:
                 data = await self._socket.receive()
                 self._confirm()
                 finish = self._inlet.finish
-                if finish is not None and finish.error is not None:
+                if self.deleted.is_set() or (finish is not None and finish.error is not None):
                     continue
                 if not self._pace.take(self._clock()):
                     cause = f"More than {MESSAGES_A_SECOND:.0f} messages came in a second."
@@ -202,7 +205,9 @@ class Listener:
 
     async def _obey(self, message: Message, number: int, arrival: float) -> None:
         """Raises ProtocolError."""
-        if isinstance(message, SessionEnd):
+        if isinstance(message, SessionDelete):
+            self.deleted.set()
+        elif isinstance(message, SessionEnd):
             self._inlet.put(Finish(arrival))
         elif isinstance(message, UtteranceText) and message.utterance is not None:
             self._active = arrival

@@ -125,6 +125,11 @@ class _MemoryLease:
         if not self._owner.is_set():
             self._store.forget(self._name)
 
+    async def erase(self) -> None:
+        if self._owner.is_set():
+            raise TakenOver
+        self._store.forget(self._name)
+
     async def leave(self) -> None:
         if not self._owner.is_set():
             self._store.park(self._name)

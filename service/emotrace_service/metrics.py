@@ -22,7 +22,7 @@ STAGES = (
 )  # fmt: skip
 WORK = ("detect", "appraise", "sense", "read", "predict", "prepare", "transcribe")
 # of connections: a session whose connection is lost may go on by another
-ENDS = ("client", "idle", "error", "going_away", "vanished", "lost", "taken_over")
+ENDS = ("client", "idle", "error", "going_away", "vanished", "lost", "taken_over", "deleted")
 FORBIDDEN = "origin_forbidden"  # a refusal that is no error of the protocol
 WEBHOOK_RESULTS = ("delivered", "refused", "failed", "dropped", "undelivered")
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)

@@ -251,8 +251,9 @@ class Outlet:
             self._keeping = True
             try:
                 while self._held and not self._steps:
-                    events, self._held = self._held, []
-                    await self._keep(events)
+                    events = tuple(self._held)
+                    await self._keep(events)  # may be broken off: then they are still held
+                    del self._held[: len(events)]
                     self.queue(events)
             finally:
                 self._keeping = False

@@ -37,6 +37,7 @@ T = TypeVar("T")
 
 OPERATION_S = 0.5
 OUTAGE_S = 60.0  # without Redis; then sessions go on that cannot be taken up again
+ERASE_S = 5.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 1.0
 CONNECTIONS = 64
 
@@ -71,6 +72,13 @@ return 1
 """
 
 
+_ERASE = """
+if redis.call('HGET', KEYS[1], 'fence') ~= ARGV[1] then return 0 end
+redis.call('DEL', KEYS[1], KEYS[2])
+return 1
+"""
+
+
 class RedisStore:
     """url: redis://, rediss:// (TLS) or unix://, with password and database if need be."""
 
@@ -87,6 +95,7 @@ class RedisStore:
         self.commit_script = self._redis.register_script(_COMMIT)
         self._resume_script = self._redis.register_script(_RESUME)
         self.leave_script = self._redis.register_script(_LEAVE)
+        self.erase_script = self._redis.register_script(_ERASE)
 
     async def open(self, name: str) -> _RedisLease:
         """Raises StoreLost."""
@@ -176,16 +185,24 @@ class _RedisLease:
     async def forget(self) -> None:
         self._window_ms = 1
 
+    async def erase(self) -> None:
+        async def remove() -> Any:
+            return await self._store.erase_script(self._keys, [self._fence])
+
+        # A commit that was broken off may come after this, finds no fence and writes nothing.
+        if not await patiently(remove, ERASE_S):
+            raise TakenOver
+
     async def leave(self) -> None:
         with suppress(RedisError, OSError):  # then the window began with the last commit
             await self._store.leave_script(self._keys, [self._fence, self._window_ms])
 
 
-async def patiently(operation: Callable[[], Awaitable[T]]) -> T:
-    """Again and again, while Redis is away or full. Raises StoreLost after a minute."""
+async def patiently(operation: Callable[[], Awaitable[T]], outage_s: float | None = None) -> T:
+    """Again and again, while Redis is away or full. Raises StoreLost after that (a minute)."""
     pause_s = FIRST_PAUSE_S
     try:
-        async with asyncio.timeout(OUTAGE_S):
+        async with asyncio.timeout(outage_s or OUTAGE_S):
             while True:
                 try:
                     return await operation()

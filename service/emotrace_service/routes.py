@@ -24,6 +24,7 @@ from emotrace_service.answers import (
     refusals,
 )
 from emotrace_service.auditing import AuditEvent, Entry
+from emotrace_service.endings import NORMAL
 from emotrace_service.errors import error_body, http_status
 from emotrace_service.identity import Caller, bearer, in_query
 from emotrace_service.listening import SocketClosed
@@ -32,7 +33,7 @@ from emotrace_service.opening import bundle_info, label_sets
 from emotrace_service.origins import is_allowed
 from emotrace_service.progress import ProgressResponse, wants_progress
 from emotrace_service.serving import Serving
-from emotrace_service.session import NORMAL, Session
+from emotrace_service.session import Session
 from emotrace_service.uploads import read_form
 
 ORIGIN_FORBIDDEN = (

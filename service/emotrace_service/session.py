@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 
 from emotrace_protocol import events
@@ -32,6 +32,18 @@ from emotrace_protocol.messages import (
 from emotrace_protocol.order import ServerConversation, State
 from emotrace_service.brownout import MEANINGS
 from emotrace_service.continuity import Continuity
+from emotrace_service.endings import (
+    DELETED,
+    LOST,
+    NORMAL,
+    TAKEN_OVER,
+    VANISHED,
+    Deleted,
+    close_code_of,
+    leaves,
+    reason_of,
+    unless,
+)
 from emotrace_service.errors import EngineClosed, place
 from emotrace_service.greeting import Greeting
 from emotrace_service.identity import Caller
@@ -46,9 +58,7 @@ from emotrace_service.witness import Witness
 from emotrace_service.work import Work, begin
 
 CLOSE_TIMEOUT_S = 1.0
-NORMAL = 1000
 ACK_S = 1.0  # how often a client that keeps its messages hears which are safe
-VANISHED, LOST, TAKEN_OVER = "vanished", "lost", "taken_over"
 
 
 class Session:
@@ -95,7 +105,7 @@ class Session:
             pass
         except Exception as fault:
             end = "error"
-            self._close_code = _close_code(ErrorCode.INTERNAL)
+            self._close_code = close_code_of(ErrorCode.INTERNAL)
             self._log.error("session broke", error=type(fault).__name__, place=place(fault))
         self._serving.metrics.session_ends.labels(end).inc()
         self._witness.ended(end, self._figures())
@@ -194,7 +204,7 @@ class Session:
 
     async def _refuse(self, error: ProtocolError) -> None:
         """The session does not begin, or not go on here."""
-        self._close_code = _close_code(error.code)
+        self._close_code = close_code_of(error.code)
         with suppress(SocketClosed, TimeoutError):
             async with asyncio.timeout(self._settings.send_timeout_ms / 1_000):
                 await self._greeting.tell(error)
@@ -255,13 +265,17 @@ class Session:
                 await self._continuity.forget()
         except* SlowConsumer:
             end = "error"
-            self._close_code = _close_code(ErrorCode.SLOW_CONSUMER)
+            self._close_code = close_code_of(ErrorCode.SLOW_CONSUMER)
             self._serving.metrics.refusals.labels(ErrorCode.SLOW_CONSUMER.value).inc()
         except* TakenOver:
             end = TAKEN_OVER
             await self._refuse(
                 ProtocolError(ErrorCode.TAKEN_OVER, "The session goes on elsewhere.")
             )
+        # Where the client left at once, or had ended the session before, it is not done yet.
+        if work.listener.deleted.is_set():
+            with suppress(TakenOver):
+                end = DELETED if await self._continuity.erase() is None else end
         return end
 
     async def _tell_resumed(self, resumed: Resumed, through: int) -> None:
@@ -334,14 +348,19 @@ class Session:
     async def _understand(self, work: Work) -> str:
         """All that comes in, then the end. Gives how the session ended. Raises TakenOver."""
         understanding = work.understanding
+        reason = "client"
         try:
-            error = await self._process(work)
+            error = await unless(work.listener.deleted, self._process(work))
             if self._moves and error is not None:
-                self._close_code = _close_code(error.code)
+                self._close_code = close_code_of(error.code)
                 await self._outlet.leave(error)
-                return _reason(error.code)
+                return reason_of(error.code)
         except TakenOver:
             raise
+        except Deleted:
+            await understanding.close()
+            error = await self._continuity.erase()
+            reason = DELETED
         except EngineClosed:
             error = ProtocolError(ErrorCode.GOING_AWAY, "The server is stopping.")
         except Exception as fault:
@@ -349,9 +368,9 @@ class Session:
             error = ProtocolError(ErrorCode.INTERNAL, "The session failed.")
         finally:
             await understanding.close()
-        reason = "client" if error is None else _reason(error.code)
         if error is not None:
-            self._close_code = _close_code(error.code)
+            reason = reason_of(error.code)
+            self._close_code = close_code_of(error.code)
         counts = self._conversation.counts
 
         def totals() -> events.Totals:
@@ -423,15 +442,6 @@ class Session:
             await self._outlet.emit(events.InputAck, messages=work.receipts.through)
 
 
-def leaves(group: BaseExceptionGroup[SocketClosed]) -> Iterator[SocketClosed]:
-    """The exceptions themselves."""
-    for one in group.exceptions:
-        if isinstance(one, BaseExceptionGroup):
-            yield from leaves(one)
-        else:
-            yield one
-
-
 async def _obey(message: Message, arrival: float, understanding: Understanding) -> None:
     if isinstance(message, Marker):
         await understanding.reach_marker(message.id)
@@ -441,13 +451,3 @@ async def _obey(message: Message, arrival: float, understanding: Understanding) 
         understanding.cut()
     elif isinstance(message, Image):
         await understanding.see(message)
-
-
-def _reason(code: ErrorCode) -> str:
-    if code in (ErrorCode.IDLE_NO_AUDIO, ErrorCode.IDLE_NO_SPEECH):
-        return "idle"
-    return "going_away" if code is ErrorCode.GOING_AWAY else "error"
-
-
-def _close_code(code: ErrorCode) -> int:
-    return code.kind.close or NORMAL

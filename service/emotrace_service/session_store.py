@@ -79,6 +79,9 @@ class Lease(Protocol):
     async def forget(self) -> None:
         """The client does not come back."""
 
+    async def erase(self) -> None:
+        """When it returns nothing is kept. Raises TakenOver, StoreLost."""
+
     async def leave(self) -> None:
         """The connection broke, or the session is over: the client's time to come back begins."""
 

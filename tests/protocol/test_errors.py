@@ -45,4 +45,4 @@ def test_the_dictionaries_hold_the_unions() -> None:
         assert tuple(models.values()) == members
         for name, model in models.items():
             assert model.model_fields["type"].default == name
-    assert (len(MESSAGES), len(EVENTS)) == (7, 16)
+    assert (len(MESSAGES), len(EVENTS)) == (9, 16)

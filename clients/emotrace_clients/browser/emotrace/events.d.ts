@@ -237,7 +237,7 @@ export interface ServiceDegraded {
 export interface SessionEnded {
   type: "session.ended";
   sequence: number;
-  reason: "client" | "idle" | "error" | "going_away";
+  reason: "client" | "idle" | "error" | "going_away" | "deleted";
   totals: Totals;
 }
 

@@ -41,6 +41,11 @@ export interface Marker {
   id: string;
 }
 
+/** Ends the session at once: what is being computed is broken off, and nothing is kept of it. */
+export interface SessionDelete {
+  type: "session.delete";
+}
+
 /** No more audio. The server finishes what it has and answers `session.ended`. */
 export interface SessionEnd {
   type: "session.end";
@@ -123,4 +128,5 @@ export type ClientMessage =
   | Image
   | Marker
   | Ack
-  | SessionEnd;
+  | SessionEnd
+  | SessionDelete;
