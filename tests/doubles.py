@@ -24,6 +24,7 @@ from emotrace_service.metrics import Metrics
 from emotrace_service.serving import Serving
 from emotrace_service.session import Session
 from emotrace_service.settings import Settings
+from emotrace_service.shelf import Shelf
 
 RATE = 16_000
 LOUD = 0.1
@@ -105,6 +106,9 @@ class EnergyBackend:
 
     async def read(self, state: DialogueState, utterance: Utterance) -> Heard:
         return Heard(self.predictor.read([(state, utterance)])[0], StageTimes())
+
+    async def shadow(self, state: DialogueState, utterance: Utterance) -> Predicted:
+        return await self.predict(state, utterance)
 
     async def prepare(self, state: DialogueState, speaker: str) -> DialogueState:
         return self.predictor.prepare([(state, speaker)])[0]
@@ -212,7 +216,7 @@ class Stage:
         settings = Settings(**{"bundle": str(bundle), "text_wait_ms": 0, **options})
         self.metrics = Metrics()
         self.serving = Serving(
-            settings, {loaded.name: loaded}, self.backend, self.metrics, logger()
+            settings, Shelf({loaded.name: loaded}), self.backend, self.metrics, logger()
         )
 
     def session(self) -> tuple[MemorySocket, asyncio.Task[None]]:

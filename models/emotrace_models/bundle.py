@@ -46,7 +46,7 @@ from emotrace_models.bundle_config import (
     PartEntry,
     ViewEntry,
     model_config,
-    read_config,
+    read_sealed,
     seal_of,
 )
 from emotrace_models.bundle_files import read_files, read_tensors, text_of
@@ -71,6 +71,8 @@ __all__ = [
     "shipped_bundles",
 ]
 
+DIGITS = 12  # of the digest, that tell versions apart
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class View:
@@ -88,6 +90,8 @@ class Bundle:
     to do, and an estimate says what it rests on.
     views: smaller label sets that it may be asked for, by scheme (`projected`).
     licence, source: of all its files, as an SPDX expression and in words.
+    folder, digest: where it was read, and the SHA-256 of its config.json, which holds those of all
+    its files; none of one that was made here.
     """
 
     name: str
@@ -105,11 +109,18 @@ class Bundle:
     requires: tuple[Modality, ...] = ()
     views: Mapping[str, View] = field(default_factory=dict)
     source: str = SOURCE
+    folder: Path | None = None
+    digest: str = ""
+
+    @property
+    def edition(self) -> str:
+        """Tells bundles and their versions apart: `default@1f3a5c7e9b2d`."""
+        return f"{self.name}@{self.digest[:DIGITS]}" if self.digest else self.name
 
     @property
     def key(self) -> str:
-        """Tells the bundle and its views apart: `default`, `default:common4`."""
-        return f"{self.name}:{self.labels.scheme}" if self._is_view else self.name
+        """Tells their views apart too: `default@1f3a5c7e9b2d:common4`."""
+        return f"{self.edition}:{self.labels.scheme}" if self._is_view else self.edition
 
     @property
     def _is_view(self) -> bool:
@@ -199,7 +210,7 @@ class Bundle:
     def load(cls, path: Path) -> Bundle:
         """Read and check the bundle in folder `path`. Raises BundleMissing, BundleCorrupted."""
         path = path.resolve()
-        config = read_config(path)
+        config, digest = read_sealed(path)
         files = read_files(path, config)
         try:
             tensors = read_tensors(path, files[WEIGHTS], lambda: _by_prefix(_build(config, files)))
@@ -232,6 +243,8 @@ class Bundle:
             assets={name: data for name, data in files.items() if name not in REQUIRED},
             requires=requires,
             views=views,
+            folder=path,
+            digest=digest,
         )
 
 

@@ -111,7 +111,13 @@ class BundleConfig(_Entry):
 
 
 def read_config(folder: Path) -> BundleConfig:
-    """The config of the bundle in `folder`, if its seal is whole and it names proper files.
+    """As read_sealed, without the digest."""
+    return read_sealed(folder)[0]
+
+
+def read_sealed(folder: Path) -> tuple[BundleConfig, str]:
+    """The config of the bundle in `folder` and its SHA-256, if its seal is whole and it names
+    proper files.
 
     Raises BundleMissing, BundleCorrupted.
     """
@@ -132,7 +138,7 @@ def read_config(folder: Path) -> BundleConfig:
             )
     if absent := [name for name in REQUIRED if name not in config.files]:
         raise BundleCorrupted(f"{folder / CONFIG} lists no {absent[0]}; {AGAIN}")
-    return config
+    return config, hashlib.sha256(data).hexdigest()
 
 
 def parse_config(data: bytes, folder: Path) -> BundleConfig:

@@ -33,6 +33,7 @@ class Readiness(BaseModel):
 class ServedModel(BundleInfo):
     """One bundle."""
 
+    sha256: str = Field(description="of its config.json, which holds those of its other files")
     labels: list[str]
     label_sets: dict[str, list[str]] = Field(
         description="all that a session may ask for, by scheme"

@@ -14,7 +14,7 @@ from emotrace_protocol.errors import ProtocolError
 from emotrace_protocol.events import NOTICE
 from emotrace_service.auditing import open_audit
 from emotrace_service.client_secrets import ClientSecrets
-from emotrace_service.loading import load_backend, load_bundles, load_door, load_store
+from emotrace_service.loading import load_backend, load_door, load_shelf, load_store
 from emotrace_service.logs import logger
 from emotrace_service.metrics import Metrics
 from emotrace_service.pages import add_pages, browser_folder
@@ -73,14 +73,12 @@ def create_app(
     """
     metrics = Metrics()
     webhook = load_webhook(settings, metrics, logger())
-    bundles = load_bundles(settings)
-    backend = load_backend(settings, bundles, metrics)
+    shelf = load_shelf(settings)
+    backend = load_backend(settings, shelf, metrics)
     store = load_store(settings)
     door = load_door(settings, store)
     observers = Observers(open_audit(settings.audit_log, metrics.registry, logger()))
-    serving = Serving(
-        settings, bundles, backend, metrics, logger(), store, webhook, door, observers
-    )
+    serving = Serving(settings, shelf, backend, metrics, logger(), store, webhook, door, observers)
 
     async def begin() -> None:
         await warm(serving)

@@ -1,14 +1,14 @@
 """Batcher: what runs together, and when. Pure: time is an argument, in seconds of any clock.
 
-Work of one kind runs together. A kind is due when a batch is full or its oldest item has waited
-long enough; of the kinds that are due, the one with the most urgent item goes first. Within a kind
-the order is priority, then arrival.
+Work of one kind and group runs together. It is due when a batch is full or its oldest item has
+waited long enough; of what is due, that with the most urgent item goes first. Within it the order
+is priority, then arrival.
 """
 
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Generic, TypeVar
@@ -43,7 +43,7 @@ class BatchPolicy:
 class Item(Generic[Payload]):
     """One piece of work.
 
-    kind: only items of one kind run together.
+    kind, group: only items of one kind and one group run together; the kind has a policy.
     deadline: from this time on it is of no use to anyone; None: it always is.
     cancelled: set by whoever wanted it and does not any more; it is left out then.
     """
@@ -53,6 +53,7 @@ class Item(Generic[Payload]):
     priority: Priority
     arrival: float
     deadline: float | None = None
+    group: str = ""
     cancelled: bool = False
     order: tuple[int, float, int] = field(default=(0, 0.0, 0), init=False)
 
@@ -68,7 +69,7 @@ class Batcher(Generic[Payload]):
             raise ValueError("a batcher needs a capacity of at least 1")
         self._policies = dict(policies)
         self._capacity = capacity
-        self._waiting: dict[str, list[Item[Payload]]] = {kind: [] for kind in policies}
+        self._waiting: dict[tuple[str, str], list[Item[Payload]]] = {}  # by kind and group
         self._added = 0
 
     @property
@@ -101,57 +102,59 @@ class Batcher(Generic[Payload]):
         They do not for what waits for the same company as others that came before it. Raises
         BatcherFull, or KeyError for a kind that has no policy.
         """
-        waiting = self._waiting[item.kind]
+        policy = self._policies[item.kind]
         if self.full:
             raise BatcherFull(f"{self._capacity} items are waiting already")
+        waiting = self._waiting.setdefault((item.kind, item.group), [])
         self._added += 1
         item.order = (item.priority, item.arrival, self._added)
         insort(waiting, item, key=_order)
-        last = len(waiting) % self._policies[item.kind].max_items  # of the last batch; 0: full
+        last = len(waiting) % policy.max_items  # of the last batch; 0: full
         return last <= 1 or item.deadline is not None
 
     def take(self, now: float) -> list[Item[Payload]] | None:
-        """Items of one kind to run together now, most urgent first; None: nothing is due.
+        """Items of one kind and group to run together now, most urgent first; None: nothing is
+        due.
 
         Cancelled items are left out for good. Items past their deadline are never given out:
         `expired` gives them back.
         """
         self._purge()
-        due: list[tuple[tuple[int, float, int], str]] = []
-        for kind in self._waiting:
-            alive = self._alive(kind, now)
-            if alive and self._due_at(kind, alive) <= now:
-                due.append((alive[0].order, kind))
+        due: list[tuple[tuple[int, float, int], tuple[str, str]]] = []
+        for key in self._waiting:
+            alive = self._alive(key, now)
+            if alive and self._due_at(key[0], alive) <= now:
+                due.append((alive[0].order, key))
         if not due:
             return None
-        _, kind = min(due)
-        batch = self._alive(kind, now)[: self._policies[kind].max_items]
+        _, key = min(due)
+        batch = self._alive(key, now)[: self._policies[key[0]].max_items]
         taken = set(map(id, batch))
-        self._waiting[kind] = [item for item in self._waiting[kind] if id(item) not in taken]
+        self._keep(lambda item: id(item) not in taken)
         return batch
 
     def expired(self, now: float) -> list[Item[Payload]]:
         """Take out the items whose deadline has passed, so that their callers can be told."""
         self._purge()
-        late: list[Item[Payload]] = []
-        for kind, waiting in self._waiting.items():
-            late += [item for item in waiting if _is_late(item, now)]
-            self._waiting[kind] = [item for item in waiting if not _is_late(item, now)]
-        return sorted(late, key=_order)
+        waiting = (item for items in self._waiting.values() for item in items)
+        late = sorted((item for item in waiting if _is_late(item, now)), key=_order)
+        if late:
+            self._keep(lambda item: not _is_late(item, now))
+        return late
 
     def wait(self, now: float) -> float | None:
         """Seconds until `take` or `expired` has something; 0: now. None: nothing is waiting."""
         self._purge()
         moments: list[float] = []
-        for kind, waiting in self._waiting.items():
+        for key, waiting in self._waiting.items():
             moments += [item.deadline for item in waiting if item.deadline is not None]
-            alive = self._alive(kind, now)
+            alive = self._alive(key, now)
             if alive:
-                moments.append(self._due_at(kind, alive))
+                moments.append(self._due_at(key[0], alive))
         return max(0.0, min(moments) - now) if moments else None
 
-    def _alive(self, kind: str, now: float) -> list[Item[Payload]]:
-        return [item for item in self._waiting[kind] if not _is_late(item, now)]
+    def _alive(self, key: tuple[str, str], now: float) -> list[Item[Payload]]:
+        return [item for item in self._waiting[key] if not _is_late(item, now)]
 
     def _due_at(self, kind: str, alive: list[Item[Payload]]) -> float:
         policy = self._policies[kind]
@@ -160,8 +163,12 @@ class Batcher(Generic[Payload]):
         return min(item.arrival for item in alive) + policy.max_wait
 
     def _purge(self) -> None:
-        for kind, waiting in self._waiting.items():
-            self._waiting[kind] = [item for item in waiting if not item.cancelled]
+        self._keep(lambda item: not item.cancelled)
+
+    def _keep(self, wanted: Callable[[Item[Payload]], bool]) -> None:
+        """Groups come and go: none stays that has no items."""
+        kept = {key: list(filter(wanted, items)) for key, items in self._waiting.items()}
+        self._waiting = {key: items for key, items in kept.items() if items}
 
 
 def _order(item: Item[Payload]) -> tuple[int, float, int]:

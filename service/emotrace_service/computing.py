@@ -36,6 +36,9 @@ class Models(Protocol):
     ) -> list[Any]:
         """As the function `compute`, of the models that these are."""
 
+    def ready(self) -> None:
+        """Returns once they are loaded. Raises EngineError."""
+
     def kill(self) -> None:
         """Whatever it is doing, nobody waits for it."""
 
@@ -54,6 +57,8 @@ class OwnModels:
         self, work: str, bundle: str, items: Sequence[tuple[Any, ...]], arrivals: Sequence[float]
     ) -> list[Any]:
         return compute(self._predictors, work, bundle, items, arrivals)
+
+    def ready(self) -> None: ...
 
     def kill(self) -> None:
         """A thread cannot be ended."""
@@ -81,7 +86,7 @@ def compute(
     if work in ("sense", "read"):
         encode = predictor.sense if work == "sense" else predictor.read
         return _encoded(encode, [(state, utterance) for state, utterance in items], arrivals)
-    if work == "predict":
+    if work in ("predict", "shadow"):
         return predict(
             predictor,
             [(state, utterance, sensed) for state, utterance, sensed in items],

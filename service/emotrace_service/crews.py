@@ -2,8 +2,9 @@
 
 work that raises         reaches the items that raise when they run alone, and no other
 work that hangs          likewise: its process is ended, its thread given up, and a new one goes on
+new models               are opened beside the old ones, and taken between two batches
 a caller that is gone    its item is left out before it costs anything
-an item that is late     (interim estimates only) is given up
+an item that is late     (of those that may be left out) is given up
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ from emotrace_service.lanes import Call, Lanes, settle
 from emotrace_service.metrics import Metrics
 
 INTERIM = "interim "  # before the name of a kind: for an estimate that may be left out
-INTERIM_DEADLINE_S = 0.5
 
 Batch = list[Item[Call]]
 
@@ -57,16 +57,25 @@ class Crew:
         self._workers = [_Worker(self, number) for number in range(threads)]
         self._started = threads
 
-    async def submit(self, kind: str, arguments: tuple[Any, ...], *, interim: bool = False) -> Any:
+    async def submit(
+        self,
+        kind: str,
+        arguments: tuple[Any, ...],
+        group: str = "",
+        *,
+        within_s: float | None = None,
+    ) -> Any:
+        """within_s: afterwards it is of no use to anybody, and given up."""
         loop = asyncio.get_running_loop()
         call = Call(arguments, loop.create_future(), loop)
         now = time.monotonic()
         item = Item(
-            INTERIM + kind if interim else kind,
+            kind,
             call,
-            Priority.INTERIM if interim else Priority.FINAL,
+            Priority.FINAL if within_s is None else Priority.INTERIM,
             arrival=now,
-            deadline=now + INTERIM_DEADLINE_S if interim else None,
+            deadline=None if within_s is None else now + within_s,
+            group=group,
         )
         with self._wake:
             if self._closed:
@@ -80,6 +89,30 @@ class Crew:
             return await call.future
         finally:
             item.cancelled = call.future.cancelled()
+
+    async def renew(self, models: Callable[[], Models]) -> None:
+        """Go on with other models, once they are ready. Raises EngineError where they cannot be
+        used: then all stays as it was."""
+        fresh = [await asyncio.to_thread(models) for _ in self._workers]
+        try:
+            for one in fresh:
+                await asyncio.to_thread(one.ready)
+        except EngineError:
+            for one in fresh:
+                await asyncio.to_thread(one.close)
+            raise
+        with self._wake:
+            self._models = models
+            workers = tuple(self._workers)
+        for worker, one in zip(workers, fresh, strict=True):
+            await asyncio.to_thread(self._replace, worker, one)
+
+    def _replace(self, worker: _Worker, fresh: Models) -> None:
+        """Between two of its batches, however long the one takes that runs."""
+        with worker.computing:
+            old, worker.models = worker.models, fresh
+        self._used_before_s += old.used_s
+        old.close()
 
     async def close(self) -> None:
         """Finish the batches that run, refuse what waits, end the threads."""
@@ -138,12 +171,13 @@ class Crew:
 
     def run(self, worker: _Worker, batch: Batch) -> None:
         """Compute a batch and hand over its results. Called by workers."""
-        kind = batch[0].kind.removeprefix(INTERIM).partition(" ")[0]
+        kind = batch[0].kind.removeprefix(INTERIM)
         begun = time.monotonic()
         results: list[Any] = []
         failed: Exception | None = None
         try:
-            results = self.compute(worker.models, kind, batch)
+            with worker.computing:
+                results = self.compute(worker.models, kind, batch)
         except Exception as error:
             failed = error
         with self._wake:
@@ -175,12 +209,14 @@ class Crew:
 
 
 class _Worker:
-    """A compute thread. busy_since: when its batch began; it has none at infinity."""
+    """A compute thread. busy_since: when its batch began; it has none at infinity. computing: held
+    while its models are in use."""
 
     def __init__(self, crew: Crew, number: int) -> None:
         self.busy_since = float("inf")
         self.batch: Batch = []
         self.models = crew.open_models()
+        self.computing = threading.Lock()
         self._abandoned = threading.Event()
         self._crew = crew
         self._thread = threading.Thread(

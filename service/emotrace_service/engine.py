@@ -30,7 +30,9 @@ from emotrace_service.lanes import Lane, Lanes
 from emotrace_service.metrics import Metrics
 
 DETECT, APPRAISE, SENSE, READ, PREDICT = "detect", "appraise", "sense", "read", "predict"
-PREPARE, TRANSCRIBE = "prepare", "transcribe"
+PREPARE, TRANSCRIBE, SHADOW = "prepare", "transcribe", "shadow"
+INTERIM_WITHIN_S = 0.5
+SHADOW_WITHIN_S = 10.0  # nobody waits for it, but one dialogue at a time must not hold up the next
 # A detection a message would have the interpreter change hands thousands of times a second.
 DETECTION = BatchPolicy(max_items=256, max_wait=0.010)
 BESIDE = BatchPolicy(max_items=4, max_wait=0.0)  # what a final may have to wait for is kept short
@@ -62,7 +64,6 @@ class LocalBackend:
         self._detector = detector
         self._transcriber = transcriber
         self._metrics = metrics
-        keys = tuple(predictors)
         self._ears = Crew(
             "ears",
             Lanes((Lane({DETECT: DETECTION}, capacity),), 1),
@@ -79,17 +80,17 @@ class LocalBackend:
                     Lane(
                         {
                             APPRAISE: BatchPolicy(1, 0.0),
-                            **{f"{SENSE} {key}": policy for key in keys},
-                            **{f"{READ} {key}": policy for key in keys},
-                            **{f"{PREDICT} {key}": policy for key in keys},
+                            SENSE: policy,
+                            READ: policy,
+                            PREDICT: policy,
                         },
                         capacity,
                     ),
                     Lane(
                         {
                             INTERIM + APPRAISE: BESIDE,
-                            **{f"{INTERIM}{PREDICT} {key}": BESIDE for key in keys},
-                            **{f"{PREPARE} {key}": BESIDE for key in keys},
+                            INTERIM + PREDICT: BESIDE,
+                            PREPARE: BESIDE,
                         },
                         capacity,
                         beside=True,
@@ -98,6 +99,7 @@ class LocalBackend:
                     Lane(
                         {TRANSCRIBE: BatchPolicy(transcribed_together, 0.0)}, capacity, beside=True
                     ),
+                    Lane({SHADOW: BESIDE}, capacity, beside=True, spare=True),
                 ),
                 threads,
             ),
@@ -122,15 +124,15 @@ class LocalBackend:
         return detected
 
     async def appraise(self, utterance: Utterance, *, interim: bool = False) -> Appraisal:
-        appraisal: Appraisal = await self._crew.submit(APPRAISE, (utterance,), interim=interim)
+        appraisal: Appraisal = await self._submit(APPRAISE, (utterance,), interim=interim)
         return appraisal
 
     async def sense(self, state: DialogueState, utterance: Utterance) -> Heard:
-        heard: Heard = await self._crew.submit(f"{SENSE} {state.bundle}", (state, utterance))
+        heard: Heard = await self._submit(SENSE, (state, utterance), state.bundle)
         return heard
 
     async def read(self, state: DialogueState, utterance: Utterance) -> Heard:
-        heard: Heard = await self._crew.submit(f"{READ} {state.bundle}", (state, utterance))
+        heard: Heard = await self._submit(READ, (state, utterance), state.bundle)
         return heard
 
     async def transcribe(self, utterance: Utterance, language: str | None) -> Transcript | None:
@@ -147,18 +149,38 @@ class LocalBackend:
         *,
         interim: bool = False,
     ) -> Predicted:
+        predicted: Predicted = await self._submit(
+            PREDICT, (state, utterance, sensed), state.bundle, interim=interim
+        )
+        return predicted
+
+    async def shadow(self, state: DialogueState, utterance: Utterance) -> Predicted:
         predicted: Predicted = await self._crew.submit(
-            f"{PREDICT} {state.bundle}", (state, utterance, sensed), interim=interim
+            SHADOW, (state, utterance, None), state.bundle, within_s=SHADOW_WITHIN_S
         )
         return predicted
 
     async def prepare(self, state: DialogueState, speaker: str) -> DialogueState:
         if not self._predictors[state.bundle].prepares:
             return state
-        prepared: DialogueState = await self._crew.submit(
-            f"{PREPARE} {state.bundle}", (state, speaker)
-        )
+        prepared: DialogueState = await self._submit(PREPARE, (state, speaker), state.bundle)
         return prepared
+
+    async def _submit(
+        self, kind: str, arguments: tuple[Any, ...], bundle: str = "", *, interim: bool = False
+    ) -> Any:
+        if interim:
+            kind, within_s = INTERIM + kind, INTERIM_WITHIN_S
+            return await self._crew.submit(kind, arguments, bundle, within_s=within_s)
+        return await self._crew.submit(kind, arguments, bundle)
+
+    async def renew(
+        self, predictors: Mapping[str, Predictor], models: Callable[[], Models] | None = None
+    ) -> None:
+        """Serve these from now on, by new models; dialogues of others cannot go on. Both as in
+        __init__. Raises EngineError where they cannot be used: then all stays as it was."""
+        await self._crew.renew(models or (lambda: OwnModels(predictors)))
+        self._predictors = predictors
 
     async def close(self) -> None:
         """Finish the batches that run, refuse what waits, end the threads."""
@@ -180,9 +202,8 @@ class LocalBackend:
             return self._transcribe(batch)
         if work == PREDICT:
             self._metrics.batches.observe(len(batch))
-        bundle = batch[0].kind.rpartition(" ")[2]  # a batch is of one kind, and so of one bundle
         arguments = [item.payload.arguments for item in batch]
-        return models.compute(work, bundle, arguments, [item.arrival for item in batch])
+        return models.compute(work, batch[0].group, arguments, [item.arrival for item in batch])
 
     def _detect(self, batch: Batch) -> list[Any]:
         sounds: list[FloatArray] = []

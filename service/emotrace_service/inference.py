@@ -88,6 +88,9 @@ class InferenceBackend(Protocol):
     ) -> Predicted:
         """sensed: what `sense` found of it."""
 
+    async def shadow(self, state: DialogueState, utterance: Utterance) -> Predicted:
+        """As `predict`, for an estimate that nobody waits for, when nothing else is to be done."""
+
     async def prepare(self, state: DialogueState, speaker: str) -> DialogueState:
         """The same dialogue, with less left to do once `speaker` has spoken."""
 

@@ -30,6 +30,7 @@ from emotrace_service.notices import Notices, sentence
 from emotrace_service.opening import Plan
 from emotrace_service.reporting import Reporter, place_fields, to_ms
 from emotrace_service.segmenting import UtteranceReady
+from emotrace_service.shadowing import Shadow, estimate_of
 from emotrace_service.spoken import Guess, Spoken, reliable
 from emotrace_service.texts import ClientTexts
 
@@ -48,7 +49,8 @@ class JudgeState:
 
 
 class Judge:
-    """Of one session. `dialogue` is what has been understood of it so far. state: to go on from."""
+    """Of one session. `dialogue` is what has been understood of it so far. state: to go on from; if
+    another bundle made it, the dialogue begins anew. shadow: is shown what clients are told."""
 
     def __init__(
         self,
@@ -61,10 +63,13 @@ class Judge:
         metrics: Metrics,
         log: Logger,
         clock: Callable[[], float],
+        shadow: Shadow | None = None,
         state: JudgeState | None = None,
     ) -> None:
         if state is None:
             state = JudgeState(backend.start(plan.bundle.key), (), None, 0)
+        elif state.dialogue.bundle != plan.bundle.key:  # whose turns only it could revise
+            state = replace(state, dialogue=backend.start(plan.bundle.key), turns=())
         self._plan = plan
         self._backend = backend
         self._reporter = reporter
@@ -73,6 +78,7 @@ class Judge:
         self._metrics = metrics
         self._log = log
         self._clock = clock
+        self._shadow = shadow
         self._turns = OrderedDict(state.turns)
         self._ahead: dict[int, tuple[Hearing, asyncio.Task[Guess | None]]] = {}
         self._preparing: asyncio.Task[None] | None = None
@@ -302,6 +308,8 @@ class Judge:
             timings=self._timings(predicted.times, arrival, spoken),
         )
         self._metrics.utterances.labels("final").inc()
+        if self._shadow is not None:
+            self._shadow.follow(utterance, estimate_of(outcome, self._plan.bundle))
         for revision in outcome.revisions:
             await self._notices.emit(
                 events.EmotionRevised,

@@ -6,9 +6,11 @@ Everything that is missing or broken raises StartRefused, which names it and the
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
+from pathlib import Path
 
 from emotrace_models.bundle import CONFIG, Bundle, BundleError, BundleMissing, bundle_path
 from emotrace_models.drift import drift_of
@@ -19,6 +21,7 @@ from emotrace_models.types import Modality
 from emotrace_models.voice_activity import VoiceDetector, VoiceDetectorUnavailable
 from emotrace_models.weights import WeightsError, WeightSet, verify
 from emotrace_service.batching import BatchPolicy
+from emotrace_service.computing import Models
 from emotrace_service.door import Door
 from emotrace_service.engine import LocalBackend
 from emotrace_service.errors import StartRefused
@@ -30,6 +33,7 @@ from emotrace_service.memory_store import MemoryStore
 from emotrace_service.metrics import Metrics
 from emotrace_service.session_store import SessionStore
 from emotrace_service.settings import MEMORY, Settings
+from emotrace_service.shelf import Shelf
 from emotrace_service.tickets import NotedHere, Tickets
 from emotrace_service.weights_choice import chosen_weights, meant_weights
 
@@ -77,6 +81,52 @@ def _tell_drift(exact: Bundle, bundle: Bundle) -> None:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a bundle was read, and its digest."""
+
+    folder: Path
+    digest: str
+
+
+def origins(bundles: Iterable[Bundle]) -> tuple[Origin, ...]:
+    """Of bundles that were read from files."""
+    return tuple(Origin(one.folder, one.digest) for one in bundles if one.folder is not None)
+
+
+def load_again(origins: Iterable[Origin], settings: Settings) -> list[Bundle]:
+    """The bundles that another process has read. Raises StartRefused where they changed since."""
+    bundles = [load_bundle(str(origin.folder), settings) for origin in origins]
+    for origin, bundle in zip(origins, bundles, strict=True):
+        if bundle.digest != origin.digest:
+            raise StartRefused(
+                f"{origin.folder} has changed since the server read it. Put a new version beside "
+                "the old one, and let a link name the one to serve."
+            )
+    _give_detector(bundles, settings)
+    return bundles
+
+
+def load_shelf(settings: Settings) -> Shelf:
+    """What the settings name. Raises StartRefused."""
+    bundles = load_bundles(settings)
+    if settings.shadow is None:
+        return Shelf(bundles)
+    shadow = load_bundle(settings.shadow, settings)
+    _give_detector([shadow], settings)
+    default = next(iter(bundles.values()))
+    if not any(
+        set(shadow.projected(scheme).labels.names) == set(default.labels.names)
+        for scheme in shadow.schemes
+    ):
+        raise StartRefused(
+            f"The shadow {shadow.name!r} has no label set with the classes of {default.name!r} "
+            f"({', '.join(default.labels.names)}), so nothing could be compared. Serve it under "
+            "--also instead."
+        )
+    return Shelf(bundles, shadow)
+
+
 def load_bundles(settings: Settings) -> dict[str, Bundle]:
     """All bundles by name, the default first. Raises StartRefused."""
     bundles: dict[str, Bundle] = {}
@@ -88,13 +138,18 @@ def load_bundles(settings: Settings) -> dict[str, Bundle]:
                 "or export it under another name."
             )
         bundles[bundle.name] = bundle
-    if any(Modality.FACIAL in bundle.fusion.modalities for bundle in bundles.values()):
+    _give_detector(bundles.values(), settings)
+    return bundles
+
+
+def _give_detector(bundles: Collection[Bundle], settings: Settings) -> None:
+    """Raises StartRefused."""
+    if any(Modality.FACIAL in bundle.fusion.modalities for bundle in bundles):
         from emotrace_service.face_detection import give_detector
 
-        give_detector(bundles.values(), settings)
+        give_detector(bundles, settings)
         for one in meant_weights(settings.face_detector, "face detector", settings.weights):
             check_weights(one, settings.license_policy)
-    return bundles
 
 
 def bundle_digests(settings: Settings) -> dict[str, str]:
@@ -111,11 +166,11 @@ def bundle_digests(settings: Settings) -> dict[str, str]:
         raise StartRefused(f"{error}. Copy the bundle to every node, to the same place.") from error
 
 
-def load_predictors(bundles: Mapping[str, Bundle], device: str) -> dict[str, Predictor]:
+def load_predictors(bundles: Iterable[Bundle], device: str) -> dict[str, Predictor]:
     """Of every bundle and each of its views, by `Bundle.key`. device: as in Settings."""
     return {
         view.key: Predictor(view, device)
-        for bundle in bundles.values()
+        for bundle in bundles
         for view in map(bundle.projected, bundle.schemes)
     }
 
@@ -154,24 +209,22 @@ def transcribed_together(settings: Settings) -> int:
     return 1 if settings.whisper_window == "full" else settings.max_batch
 
 
-def load_backend(
-    settings: Settings, bundles: Mapping[str, Bundle], metrics: Metrics
-) -> InferenceBackend:
+def load_backend(settings: Settings, shelf: Shelf, metrics: Metrics) -> InferenceBackend:
     """Starts compute threads, or the models on a cluster. Raises StartRefused."""
     weights = choose_transcriber(settings)
     if settings.backend == "local":
         transcriber = None if weights is None else open_transcriber(weights, settings)
-        return local_backend(
-            settings, load_predictors(bundles, settings.device), transcriber, metrics
-        )
+        return local_backend(settings, shelf.held, transcriber, metrics)
+    if shelf.shadow is not None:
+        raise StartRefused("A shadow runs with --backend local only.")
     try:
         from emotrace_service.ray_cluster import load_ray_backend
     except ImportError as error:
         raise StartRefused(
             "--backend ray needs Ray, which is not installed: pip install 'emotrace[ray]'"
         ) from error
-    voices = local_backend(settings, {}, None, metrics)
-    starting = load_predictors(bundles, "cpu")  # what computes is on the cluster
+    voices = local_backend(settings, (), None, metrics)
+    starting = load_predictors(shelf.held, "cpu")  # what computes is on the cluster
     return load_ray_backend(settings, starting, bundle_digests(settings), weights, voices)
 
 
@@ -209,14 +262,12 @@ def load_store(settings: Settings) -> SessionStore | None:
 
 def local_backend(
     settings: Settings,
-    predictors: Mapping[str, Predictor],
+    bundles: Collection[Bundle],
     transcriber: Transcriber | None,
     metrics: Metrics,
 ) -> LocalBackend:
     """Starts the engine's threads, and their processes."""
-    from emotrace_service.processes import ProcessModels  # which loads by what is in this file
-
-    apart = predictors and settings.workers == "processes"
+    predictors, models = load_models(settings, bundles)
     try:
         detector = VoiceDetector()
     except VoiceDetectorUnavailable as error:
@@ -229,7 +280,18 @@ def local_backend(
         policy=BatchPolicy(settings.max_batch, settings.batch_wait_ms / 1_000),
         capacity=ITEMS_A_SESSION * settings.max_sessions,
         metrics=metrics,
-        models=partial(ProcessModels, settings) if apart else None,
+        models=models,
         transcribed_together=transcribed_together(settings),
         hang_s=settings.compute_timeout_ms / 1_000,
     )
+
+
+def load_models(
+    settings: Settings, bundles: Collection[Bundle]
+) -> tuple[dict[str, Predictor], Callable[[], Models] | None]:
+    """What LocalBackend wants to serve these bundles."""
+    from emotrace_service.processes import ProcessModels  # which loads by what is in this file
+
+    predictors = load_predictors(bundles, settings.device)
+    apart = bundles and settings.workers == "processes"
+    return predictors, partial(ProcessModels, origins(bundles), settings) if apart else None

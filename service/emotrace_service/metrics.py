@@ -20,13 +20,16 @@ from emotrace_protocol.errors import DoubtCode, ErrorCode
 STAGES = (
     "queue", "detection", "appraisal", "transcription", "encoding", "fusion", "decoding", "lag",
 )  # fmt: skip
-WORK = ("detect", "appraise", "sense", "read", "predict", "prepare", "transcribe")
+WORK = ("detect", "appraise", "sense", "read", "predict", "prepare", "transcribe", "shadow")
 # of connections: a session whose connection is lost may go on by another
 ENDS = ("client", "idle", "error", "going_away", "vanished", "lost", "taken_over", "deleted")
+SHADOW_RESULTS = ("same", "other", "dropped", "failed")
+CHANGES = ("changed", "unchanged", "refused")
 FORBIDDEN = "origin_forbidden"  # a refusal that is no error of the protocol
 WEBHOOK_RESULTS = ("delivered", "refused", "failed", "dropped", "undelivered")
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _LAGS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0, 5.0)
+_SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0)
 _SIZES = (1, 2, 4, 8, 16, 32)
 
 
@@ -124,6 +127,27 @@ class Metrics:
         self.webhook_waiting = Gauge(
             "emotrace_webhook_waiting", "Events that wait to be posted", registry=self.registry
         )
+        self.shadow = Counter(
+            "emotrace_shadow_utterances",
+            "Final estimates by what the shadow made of them; dropped, failed: sessions that it "
+            "gave up",
+            ["result"],
+            registry=self.registry,
+        )
+        self.shadow_distance = Histogram(
+            "emotrace_shadow_distance",
+            "Half the sum of what the shadow's probabilities of an utterance differ by, 0 to 1",
+            buckets=_SHARES,
+            registry=self.registry,
+        )
+        self.bundle_changes = Counter(
+            "emotrace_bundle_changes", "Times the bundles were read again, by result", ["result"],
+            registry=self.registry,
+        )  # fmt: skip
+        for result in SHADOW_RESULTS:
+            self.shadow.labels(result)
+        for result in CHANGES:
+            self.bundle_changes.labels(result)
         for reason in ENDS:
             self.session_ends.labels(reason)
         for result in ("final", "failed", "rejected"):

@@ -62,13 +62,19 @@ class Plan:
     idle_samples: int
     modalities: tuple[ModalityStatus, ...]
     interim_refused: str | None
+    shadow: Bundle | None = None
 
 
 def plan_session(
-    start: SessionStart, bundles: Mapping[str, Bundle], settings: Settings, *, transcribes: bool
+    start: SessionStart,
+    bundles: Mapping[str, Bundle],
+    settings: Settings,
+    *,
+    transcribes: bool,
+    shadow: Bundle | None = None,
 ) -> Plan:
     """bundles: by name, the default first. transcribes: whether the server has words for the
-    session's language.
+    session's language. shadow: compared with the default bundle, where that is the session's.
 
     Raises ProtocolError where the server cannot give what the client asks for.
     """
@@ -107,6 +113,7 @@ def plan_session(
         idle_samples=settings.idle_no_speech_ms * SAMPLE_RATE // 1_000,
         modalities=modalities,
         interim_refused=WORDS_COME_LAST if start.interim and wordless else None,
+        shadow=_comparable(shadow, bundle) if chosen is next(iter(bundles.values())) else None,
     )
 
 
@@ -126,7 +133,19 @@ def label_sets(bundle: Bundle) -> dict[str, tuple[str, ...]]:
     return {scheme: view.labels.names for scheme, view in _views(bundle).items()}
 
 
-@lru_cache
+def _comparable(shadow: Bundle | None, bundle: Bundle) -> Bundle | None:
+    """The shadow's view with the session's classes; None: it has none."""
+    if shadow is None:
+        return None
+    alike = (
+        view
+        for view in _views(shadow).values()
+        if set(view.labels.names) == set(bundle.labels.names)
+    )
+    return next(alike, None)
+
+
+@lru_cache(maxsize=16)  # more than are served: what was replaced is let go in time
 def _views(bundle: Bundle) -> Mapping[str, Bundle]:
     """The bundle under each of its label sets: made once, not for every session."""
     return {scheme: bundle.projected(scheme) for scheme in bundle.schemes}

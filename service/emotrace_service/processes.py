@@ -28,7 +28,7 @@ import numpy as np
 from emotrace_models.types import SAMPLE_RATE, Utterance
 from emotrace_service import computing
 from emotrace_service.errors import EngineError, UtteranceIncomplete, place
-from emotrace_service.loading import load_bundles, load_predictors
+from emotrace_service.loading import Origin, load_again, load_predictors
 from emotrace_service.packing import pack, parts, unpack
 from emotrace_service.settings import Settings
 
@@ -39,11 +39,12 @@ END_S = 2.0  # until a process that was asked to end is ended
 class ProcessModels:
     """The models of one compute thread, in a process that is started at once and loads meanwhile.
 
-    settings: which bundles, and how they compute. `compute` as computing.compute. used_s: processor
-    time of it and of those before it.
+    origins: of the bundles. settings: how they compute. `compute` as computing.compute. used_s:
+    processor time of it and of those before it.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, origins: Sequence[Origin], settings: Settings) -> None:
+        self._origins = tuple(origins)
         self._settings = settings
         self._lock = threading.Lock()
         self._closed = False
@@ -71,6 +72,10 @@ class ProcessModels:
         results: list[Any] = answer
         return results
 
+    def ready(self) -> None:
+        """Raises EngineError."""
+        self.compute("appraise", "", (), ())
+
     def kill(self) -> None:
         """End it for good, whatever it is doing: whoever waits for it gets an error."""
         with self._lock:
@@ -90,7 +95,10 @@ class ProcessModels:
         context = _context()
         self._ours, theirs = context.Pipe()
         self._process = context.Process(
-            target=serve, args=(theirs, self._settings), name="emotrace-compute", daemon=True
+            target=serve,
+            args=(theirs, self._origins, self._settings),
+            name="emotrace-compute",
+            daemon=True,
         )
         self._process.start()
         theirs.close()
@@ -114,13 +122,13 @@ def _context() -> Any:
     return context
 
 
-def serve(pipe: Connection, settings: Settings) -> None:
+def serve(pipe: Connection, origins: Sequence[Origin], settings: Settings) -> None:
     """A compute process, until the other end closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches it too; the server ends it
     with suppress(AttributeError, OSError):  # a courtesy of Linux
         os.nice(NICENESS)
     computing.begin_thread()
-    predictors = load_predictors(load_bundles(settings), settings.device)
+    predictors = load_predictors(load_again(origins, settings), settings.device)
     for key in predictors:
         _run_once(predictors, key)
     ready_s = time.process_time()  # what came before is the price of starting, not of sessions

@@ -28,8 +28,7 @@ from emotrace_models.speech_gate import Appraisal
 from emotrace_models.transcription import knows
 from emotrace_models.types import FloatArray, Modality, Transcript, Utterance
 from emotrace_models.voice_activity import VoiceState
-from emotrace_service.crews import INTERIM_DEADLINE_S
-from emotrace_service.engine import LocalBackend
+from emotrace_service.engine import INTERIM_WITHIN_S, LocalBackend
 from emotrace_service.errors import EngineClosed, EngineError, EngineOverloaded
 from emotrace_service.inference import Detected, Heard, Predicted, StageTimes
 from emotrace_service.packing import pack, parts, unpack
@@ -143,6 +142,9 @@ class RayBackend:
         )
         return replace(predicted, times=_waited(predicted.times, begun))
 
+    async def shadow(self, state: DialogueState, utterance: Utterance) -> Predicted:
+        raise EngineError("a cluster runs no shadow")
+
     async def prepare(self, state: DialogueState, speaker: str) -> DialogueState:
         if not self._predictors[state.bundle].prepares:
             return state
@@ -198,7 +200,7 @@ class RayBackend:
             self._urgent[ticket] = time.monotonic()
         self._calls += 1
         try:
-            async with asyncio.timeout(INTERIM_DEADLINE_S if interim else self._timeout_s):
+            async with asyncio.timeout(INTERIM_WITHIN_S if interim else self._timeout_s):
                 data = await self._sent(method, pack(request))
         except TimeoutError:
             said = "it would come too late" if interim else "no replica answered in time"

@@ -91,7 +91,7 @@ class ModelReplica(Replica):
             raise StartRefused(
                 "A node of the cluster has other bundles than the server. Copy the server's there."
             )
-        self._predictors = load_predictors(load_bundles(settings), settings.device)
+        self._predictors = load_predictors(load_bundles(settings).values(), settings.device)
         for batched in (self._sense, self._predict):
             batched.set_max_batch_size(settings.max_batch)
             batched.set_batch_wait_timeout_s(settings.batch_wait_ms / 1_000)

@@ -222,6 +222,7 @@ async def models(request: Request) -> dict[str, Any]:
         "models": [
             {
                 **bundle_info(bundle).model_dump(mode="json"),
+                "sha256": bundle.digest,
                 "labels": bundle.labels.names,
                 "label_sets": label_sets(bundle),
                 "model": name_of(type(bundle.fusion)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import socket
 import threading
@@ -10,6 +11,7 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
+from emotrace_service.bundle_change import BundleChange
 from emotrace_service.frames import BoundedFrames
 from emotrace_service.serving import Serving
 
@@ -41,6 +43,7 @@ class GracefulServer(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, serving: Serving) -> None:
         super().__init__(config)
         self._serving = serving
+        self._change = BundleChange(serving)
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
         """Until a signal comes. Those that come while the process ends are of no more use."""
@@ -48,6 +51,13 @@ class GracefulServer(uvicorn.Server):
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, signal.SIG_IGN)  # uvicorn has its own until it is done
         super().run(sockets)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """SIGUSR1 has the bundles read again, where there is such a signal."""
+        await super().startup(sockets)
+        if hasattr(signal, "SIGUSR1") and threading.current_thread() is threading.main_thread():
+            loop = asyncio.get_running_loop()
+            loop.add_signal_handler(signal.SIGUSR1, self._change.begin)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """A signal ends the server and is not raised again: to be stopped is no failure."""

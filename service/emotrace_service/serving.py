@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from hashlib import sha256
 from typing import Protocol
 
 from emotrace_models.bundle import Bundle
@@ -24,6 +25,7 @@ from emotrace_service.opening import modality_status
 from emotrace_service.pacing import Bucket
 from emotrace_service.session_store import SessionStore
 from emotrace_service.settings import Settings
+from emotrace_service.shelf import Shelf
 from emotrace_service.webhook import Webhook
 from emotrace_service.witness import Observers
 
@@ -33,10 +35,14 @@ LIVE_S = 10.0  # who was heard within, or came within, will be heard
 
 
 class Guest(Protocol):
-    """active: when it was heard last, or came, in seconds of the server's clock."""
+    """active: when it was heard last, or came, in seconds of the server's clock. bundle: edition of
+    the one that it has; None: none yet."""
 
     @property
     def active(self) -> float: ...
+
+    @property
+    def bundle(self) -> str | None: ...
 
     def go_away(self) -> None:
         """Finish what was taken in, tell the client, and close."""
@@ -48,17 +54,17 @@ class Guest(Protocol):
 class Serving:
     """One server.
 
-    bundles: by name, the default first. store: of sessions that can be taken up again; None: none
-    can. ready: whether the models have been run once; fault: why they could not be. level: what is
-    left out now (emotrace_service.brownout). share: of the machine, used in the last second.
-    webhook: where events are posted as well; None: nowhere. door: who may come in. observers: who
-    is told of sessions besides.
+    shelf: of bundles; it is replaced when others are served. store: of sessions that can be taken
+    up again; None: none can. ready: whether the models have been run once; fault: why they could
+    not be. level: what is left out now (emotrace_service.brownout). share: of the machine, used in
+    the last second. webhook: where events are posted as well; None: nowhere. door: who may come in.
+    observers: who is told of sessions besides.
     """
 
     def __init__(
         self,
         settings: Settings,
-        bundles: Mapping[str, Bundle],
+        shelf: Shelf,
         backend: InferenceBackend,
         metrics: Metrics,
         log: Logger,
@@ -70,7 +76,7 @@ class Serving:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.settings = settings
-        self.bundles = bundles
+        self.shelf = shelf
         self.backend = backend
         self.metrics = metrics
         self.log = log
@@ -96,9 +102,24 @@ class Serving:
             metrics.modalities.labels(status.modality).set(status.live)
 
     @property
+    def bundles(self) -> Mapping[str, Bundle]:
+        """That new sessions may ask for, by name, the default first."""
+        return self.shelf.bundles
+
+    @property
     def bundle(self) -> Bundle:
         """What a session gets that names none."""
-        return next(iter(self.bundles.values()))
+        return self.shelf.default
+
+    @property
+    def bundles_in_use(self) -> frozenset[str]:
+        """Editions of those that open sessions have."""
+        return frozenset(guest.bundle for guest in self._guests if guest.bundle is not None)
+
+    def shadow_of(self, session: str) -> Bundle | None:
+        """Whether the shadow is to understand this session: its name, drawn at random, decides."""
+        drawn = sha256(session.encode()).digest()[0] / 256
+        return self.shelf.shadow if drawn < self.settings.shadow_share else None
 
     def modalities(self) -> tuple[ModalityStatus, ...]:
         """What is live for a client that leaves transcription to the server."""

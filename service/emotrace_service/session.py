@@ -82,6 +82,7 @@ class Session:
         self._came = self._clock()
         self._continuity = Continuity(serving.store)
         self._work: Work | None = None
+        self._bundle: str | None = None
         self._telling: set[asyncio.Task[None]] = set()
         self._acked = 0.0
         self._moves = False
@@ -133,12 +134,17 @@ class Session:
             resumed, start = None, opening
             if self._caller is None:
                 self._caller = await self._serving.door.caller(start.token)
+        understood_by = None if resumed is None else resumed.snapshot.understood.bundle
         plan = plan_session(
             start,
-            self._serving.bundles,
+            self._serving.shelf.for_dialogue(understood_by),
             self._settings,
             transcribes=self._serving.backend.transcribes(start.language),
+            shadow=self._serving.shadow_of(self._name),
         )
+        self._bundle = plan.bundle.edition
+        # Whatever bundle it goes on with later, its client was told these.
+        start = start.model_copy(update={"labels": plan.bundle.labels.names})
         if start.resume and resumed is None:
             await self._continuity.begin(self._name)
         try:
@@ -191,6 +197,10 @@ class Session:
         """When the client was heard last, or came."""
         return self._came if self._work is None else self._work.listener.heard
 
+    @property
+    def bundle(self) -> str | None:
+        return self._bundle
+
     def degrade(self, level: int) -> None:
         """The server leaves out more than before, or less."""
         if self._work is not None:
@@ -242,6 +252,9 @@ class Session:
                 await notices.warn(WarningCode.INTERIM_SKIPPED, plan.interim_refused, "interim")
         else:
             await self._tell_resumed(resumed, work.receipts.through)
+            if resumed.snapshot.understood.bundle not in (None, plan.bundle.key):
+                changed = f"It is {plan.bundle.name!r} {plan.bundle.version} now."
+                await notices.warn(WarningCode.MODEL_CHANGED, changed, "bundle")
         await warn_unknown(notices, unknown)
         self._log.info(
             "session open",

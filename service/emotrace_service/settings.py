@@ -89,6 +89,14 @@ class Settings(BaseSettings):
     origins: tuple[str, ...] = Field(
         default=(), description="web origins whose pages may connect, besides this machine's own"
     )
+    shadow: str | None = Field(
+        default=None,
+        description="bundle that understands live sessions beside the default one, unseen: "
+        "/metrics tells how often it says something else, before it takes the other's place",
+    )
+    shadow_share: float = Field(
+        default=1.0, ge=0, le=1, description="of the sessions that the shadow understands"
+    )
     license_policy: Policy = Field(
         default="any",
         description="`commercial` refuses weights that may not be used commercially; the bundle "

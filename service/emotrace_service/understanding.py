@@ -33,6 +33,7 @@ from emotrace_service.segmenting import (
     Segmenter,
     SpeechStarted,
 )
+from emotrace_service.shadowing import Shadow
 from emotrace_service.texts import ClientTexts
 from emotrace_service.understood import NOTHING_YET, Understood
 
@@ -83,6 +84,9 @@ class Understanding:
             metrics=metrics,
             log=log,
             clock=clock,
+            shadow=None
+            if plan.shadow is None or state.judge is not None
+            else Shadow(plan.shadow, backend, metrics, busy),
             state=state.judge,
         )
         self.utterances = state.utterances

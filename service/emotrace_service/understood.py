@@ -45,5 +45,10 @@ class Understood:
     nonfinite: int = 0
     last_speech: int = 0
 
+    @property
+    def bundle(self) -> str | None:
+        """Key of the bundle that understood it; None: nothing was said yet."""
+        return None if self.judge is None else self.judge.dialogue.bundle
+
 
 NOTHING_YET = Understood()

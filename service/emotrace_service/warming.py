@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 
+from emotrace_models.bundle import Bundle
 from emotrace_models.types import SAMPLE_RATE, Frame, Modality, Transcript, Utterance
 from emotrace_service.audio import FRAME_SAMPLES
 from emotrace_service.errors import EngineError, place
@@ -24,20 +25,21 @@ LISTENING_S = 0.005  # a second of audio, before anybody speaks: reading, framin
 
 async def warm(serving: Serving) -> None:
     """Makes the server ready, or says in `serving.fault` why it cannot be."""
+    bundles = tuple(serving.bundles.values())
     try:
-        sessions = [await _session_s(serving, key) for key in (*serving.bundles,) * 2]
+        sessions = [await _session_s(serving, one) for one in bundles * 2]
     except EngineError as error:
         cause = error.__cause__ or error
         serving.fault = f"The models cannot be run: {type(cause).__name__}."
         serving.log.error("warming failed", error=type(cause).__name__, place=place(cause))
         return
-    serving.expect(max(sessions[len(serving.bundles) :]) / cores())
+    serving.expect(max(sessions[len(bundles) :]) / cores())
     serving.ready = True
 
 
-async def _session_s(serving: Serving, key: str) -> float:
+async def _session_s(serving: Serving, bundle: Bundle) -> float:
     """Runs all models once; gives the seconds of compute that a second of a session takes."""
-    backend, bundle = serving.backend, serving.bundles[key]
+    backend = serving.backend
     noise = np.random.default_rng(0).normal(0.0, 0.01, UTTERANCE_S * SAMPLE_RATE)
     grey = Frame(0, np.full((224, 224, 3), 128, np.uint8))
     modalities = bundle.fusion.modalities
@@ -50,7 +52,7 @@ async def _session_s(serving: Serving, key: str) -> float:
         Transcript("warm up", "server") if Modality.LEXICAL in modalities else None,
         (grey,) if Modality.FACIAL in modalities else (),
     )
-    state = backend.start(key)
+    state = backend.start(bundle.key)
     assert utterance.samples is not None
     frame = utterance.samples[np.newaxis, :FRAME_SAMPLES]
     await backend.detect([frame], (backend.start_voice(),))

@@ -41,7 +41,7 @@ from emotrace_models.voice_activity import VoiceDetector  # noqa: E402
 from emotrace_service.analysis import analyze  # noqa: E402
 from emotrace_service.batching import BatchPolicy  # noqa: E402
 from emotrace_service.engine import LocalBackend  # noqa: E402
-from emotrace_service.loading import load_bundles  # noqa: E402
+from emotrace_service.loading import load_shelf  # noqa: E402
 from emotrace_service.logs import logger  # noqa: E402
 from emotrace_service.metrics import Metrics  # noqa: E402
 from emotrace_service.serving import Serving  # noqa: E402
@@ -70,11 +70,11 @@ class Inventor:
 
 async def through_the_pipeline(minutes: float, bundle: str, kinds: list[str]) -> None:
     settings = Settings(bundle=bundle)
-    bundles = load_bundles(settings)
+    shelf = load_shelf(settings)
     inventor = Inventor()
     metrics = Metrics()
     backend = LocalBackend(
-        {one.key: Predictor(one) for one in bundles.values()},
+        {one.key: Predictor(one) for one in shelf.held},
         VoiceDetector(),
         inventor,
         threads=1,
@@ -82,7 +82,7 @@ async def through_the_pipeline(minutes: float, bundle: str, kinds: list[str]) ->
         capacity=64,
         metrics=metrics,
     )
-    serving = Serving(settings, bundles, backend, metrics, logger())
+    serving = Serving(settings, shelf, backend, metrics, logger())
 
     async def here() -> bool:
         return False

@@ -20,7 +20,7 @@ from emotrace_models.bundle import Bundle, bundle_path
 from emotrace_models.predictor import Predictor
 from emotrace_models.types import Transcript, Utterance
 from emotrace_service.inference import InferenceBackend
-from emotrace_service.loading import load_backend, load_bundles
+from emotrace_service.loading import load_backend, load_shelf
 from emotrace_service.metrics import Metrics
 from emotrace_service.packing import pack, parts, unpack
 from emotrace_service.settings import Settings
@@ -60,7 +60,7 @@ async def timed(backend: InferenceBackend, turns: int) -> tuple[dict[str, list[f
 async def run(turns: int) -> None:
     for options in ({}, {"backend": "ray", "ray_address": "local"}):
         settings = Settings(whisper="none", threads=1, batch_wait_ms=0, **options)
-        backend = await asyncio.to_thread(load_backend, settings, load_bundles(settings), Metrics())
+        backend = await asyncio.to_thread(load_backend, settings, load_shelf(settings), Metrics())
         took, last = await timed(backend, turns)
         for call, times in took.items():
             low, high = np.percentile(times, [50, 95])

@@ -10,6 +10,7 @@ import pytest
 from fakes import toy_bundle
 
 from emotrace_models.bundle import CONFIG, Bundle, BundleError
+from emotrace_models.bundle_config import seal
 from emotrace_models.calibration import Calibration, modality_key
 from emotrace_models.types import Modality
 
@@ -52,6 +53,7 @@ def test_biases_survive_saving_and_an_older_config_has_none(tmp_path: Path) -> N
     text = config.read_text()
     config.write_text(text.replace(',\n    "biases": {}', ""))
     assert config.read_text() != text
+    seal(tmp_path / "old")
     assert Bundle.load(tmp_path / "old").calibration == toy.calibration
 
 

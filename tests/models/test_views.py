@@ -53,9 +53,12 @@ def test_views_survive_saving_and_have_keys_of_their_own(seven: Bundle, tmp_path
     assert again.schemes == ("ekman7", "common4")
     view = again.projected("common4")
     assert (view.calibration, view.decoder) == (FOUR.calibration, FOUR.decoder)
-    assert (again.key, view.key) == ("toy", "toy:common4")
+    assert again.key == f"toy@{again.digest[:12]}"
+    assert view.key == f"{again.key}:common4"
     assert again.projected("ekman7") is again
-    assert Predictor(view).start().bundle == "toy:common4"
+    assert Predictor(view).start().bundle == view.key
+    made = replace(seven, digest="")
+    assert (made.key, made.projected("common4").key) == ("toy", "toy:common4")
 
 
 def test_what_cannot_be_projected_is_named(seven: Bundle, tmp_path: Path) -> None:

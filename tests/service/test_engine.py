@@ -204,7 +204,7 @@ async def test_detection_of_many_sessions_runs_together_and_changes_no_bit() -> 
 
 
 async def test_a_sensed_utterance_is_predicted_as_one_that_was_not(toy: Path) -> None:
-    predictor = Predictor(Bundle.load(toy))
+    predictor = Predictor(replace(Bundle.load(toy), digest=""))
     sound = np.random.default_rng(0).normal(0, 0.1, 16_000).astype(np.float32)
     spoken = Utterance(0, "A", 0, 16_000, sound, Transcript("hello there", "client"))
     async with engine(predictor) as backend:
@@ -241,7 +241,7 @@ async def test_finals_go_before_interims_and_a_late_interim_is_given_up(
         interim = asyncio.create_task(backend.predict(DIALOGUE, utterance(1), interim=True))
         await asyncio.sleep(0)
         final = asyncio.create_task(backend.predict(DIALOGUE, utterance(2)))
-        monkeypatch.setattr("emotrace_service.crews.INTERIM_DEADLINE_S", -1.0)
+        monkeypatch.setattr("emotrace_service.engine.INTERIM_WITHIN_S", -1.0)
         late = asyncio.create_task(backend.predict(DIALOGUE, utterance(3), interim=True))
         await asyncio.sleep(0)
         predictor.gate.set()
@@ -310,14 +310,14 @@ async def test_dialogues_of_two_bundles_go_through_their_own_models() -> None:
 
 
 async def test_an_utterance_without_what_the_bundle_needs_says_so(toy: Path) -> None:
-    needy = replace(Bundle.load(toy), requires=(Modality.LEXICAL,))
+    needy = replace(Bundle.load(toy), digest="", requires=(Modality.LEXICAL,))
     async with engine(Predictor(needy)) as backend:
         with pytest.raises(UtteranceIncomplete, match="nothing lexical, which the bundle 'toy'"):
             await backend.predict(backend.start(BUNDLE), utterance(0))
 
 
 async def test_a_batch_of_real_models_gives_what_each_item_gives_alone(toy: Path) -> None:
-    predictor = Predictor(Bundle.load(toy))
+    predictor = Predictor(replace(Bundle.load(toy), digest=""))
     rng = np.random.default_rng(0)
     items = [
         Utterance(n, "A", 0, length, rng.normal(0, 0.1, length).astype(np.float32))

@@ -24,24 +24,24 @@ from emotrace_protocol.messages import SessionStart
 from emotrace_service.batching import BatchPolicy
 from emotrace_service.engine import LocalBackend
 from emotrace_service.errors import EngineError, UtteranceIncomplete
+from emotrace_service.loading import origins
 from emotrace_service.metrics import Metrics
 from emotrace_service.processes import ProcessModels
 from emotrace_service.settings import Settings
-
-BUNDLE = "toy"
 
 
 @asynccontextmanager
 async def engine(toy: Path, *, apart: bool, **options: Any) -> AsyncIterator[LocalBackend]:
     settings = Settings(bundle=str(toy))
+    bundle = Bundle.load(toy)
     opened: list[ProcessModels] = []
 
     def models() -> ProcessModels:
-        opened.append(ProcessModels(settings))
+        opened.append(ProcessModels(origins([bundle]), settings))
         return opened[-1]
 
     backend = LocalBackend(
-        {BUNDLE: Predictor(Bundle.load(toy))},
+        {bundle.key: Predictor(bundle)},
         VoiceDetector(),
         None,
         threads=1,
@@ -57,6 +57,12 @@ async def engine(toy: Path, *, apart: bool, **options: Any) -> AsyncIterator[Loc
     finally:
         await backend.close()
     assert not any(one._process.is_alive() for one in opened)
+
+
+def begun(backend: LocalBackend) -> DialogueState:
+    """A dialogue of its only bundle."""
+    (key,) = backend._predictors
+    return backend.start(key)
 
 
 def utterances() -> list[Utterance]:
@@ -76,7 +82,7 @@ def utterances() -> list[Utterance]:
 
 async def dialogue(backend: LocalBackend) -> list[Any]:
     """As a session does it: prepare, appraise, sense, predict."""
-    state: DialogueState = backend.start(BUNDLE)
+    state: DialogueState = begun(backend)
     found = []
     for utterance in utterances():
         state = await backend.prepare(state, utterance.speaker)
@@ -110,7 +116,7 @@ async def test_a_process_computes_what_the_server_would(toy: Path) -> None:
 async def test_what_was_sensed_is_still_known_after_the_way_there_and_back(toy: Path) -> None:
     """Else every utterance would be encoded twice."""
     async with engine(toy, apart=True) as backend:
-        state = backend.start(BUNDLE)
+        state = begun(backend)
         for utterance in utterances():
             heard = await backend.sense(state, utterance)
             read = await backend.read(state, utterance)
@@ -122,20 +128,20 @@ async def test_what_was_sensed_is_still_known_after_the_way_there_and_back(toy: 
 
 async def test_an_error_there_is_told_without_what_was_said(toy: Path) -> None:
     needy = toy.parent / "needy"
-    replace(Bundle.load(toy), name=BUNDLE, requires=(Modality.LEXICAL,)).save(needy)
+    replace(Bundle.load(toy), requires=(Modality.LEXICAL,)).save(needy)
     async with engine(needy, apart=True) as backend:
         with pytest.raises(UtteranceIncomplete, match="nothing lexical"):
-            await backend.predict(backend.start(BUNDLE), utterances()[0])
+            await backend.predict(begun(backend), utterances()[0])
         broken = replace(utterances()[1], samples=np.zeros((3, 3), np.float32))
         with pytest.raises(EngineError, match="the model failed with") as caught:
-            await backend.predict(backend.start(BUNDLE), broken)
+            await backend.predict(begun(backend), broken)
         assert "so it goes" not in str(caught.value)
-        await backend.predict(backend.start(BUNDLE), utterances()[1])  # and it goes on
+        await backend.predict(begun(backend), utterances()[1])  # and it goes on
 
 
 async def test_a_process_that_dies_takes_its_batch_and_another_goes_on(toy: Path) -> None:
     async with engine(toy, apart=True) as backend:
-        state, utterance = backend.start(BUNDLE), utterances()[0]
+        state, utterance = begun(backend), utterances()[0]
         before = await backend.predict(state, utterance)
         (models,) = backend.opened  # type: ignore[attr-defined]
         os.kill(models._process.pid, signal.SIGKILL)
@@ -147,7 +153,7 @@ async def test_a_process_that_dies_takes_its_batch_and_another_goes_on(toy: Path
 
 async def test_a_process_that_hangs_is_ended(toy: Path) -> None:
     async with engine(toy, apart=True, hang_s=1.0) as backend:
-        state, utterance = backend.start(BUNDLE), utterances()[0]
+        state, utterance = begun(backend), utterances()[0]
         await backend.predict(state, utterance)
         (models,) = backend.opened  # type: ignore[attr-defined]
         os.kill(models._process.pid, signal.SIGSTOP)

@@ -25,6 +25,7 @@ from whispers import write_whisper
 
 from emotrace_models.bundle import Bundle
 from emotrace_models.fusion import GatedxLSTM
+from emotrace_models.predictor import DialogueState
 from emotrace_models.types import Transcript, Utterance
 from emotrace_models.weights import WeightFile, WeightSet
 from emotrace_protocol.messages import SessionStart
@@ -40,8 +41,8 @@ from emotrace_service.inference import InferenceBackend, Predicted
 from emotrace_service.loading import (
     bundle_digests,
     load_backend,
-    load_bundles,
     load_predictors,
+    load_shelf,
     local_backend,
 )
 from emotrace_service.metrics import Metrics
@@ -130,7 +131,7 @@ def remote(bundles: tuple[Path, Path], machines: Machines) -> Iterator[Inference
     settings = settings_of(
         bundles, machines, ray_replicas_min=2, max_batch=4, batch_wait_ms=50, threads=1
     )
-    backend = load_backend(settings, load_bundles(settings), Metrics())
+    backend = load_backend(settings, load_shelf(settings), Metrics())
     yield backend
     asyncio.run(backend.close())
 
@@ -140,9 +141,7 @@ def local(bundles: tuple[Path, Path]) -> Iterator[LocalBackend]:
     settings = Settings(
         bundle=str(bundles[0]), also=(str(bundles[1]),), threads=1, workers="threads"
     )
-    backend = local_backend(
-        settings, load_predictors(load_bundles(settings), "cpu"), None, Metrics()
-    )
+    backend = local_backend(settings, load_shelf(settings).held, None, Metrics())
     yield backend
     asyncio.run(backend.close())
 
@@ -160,7 +159,7 @@ def narrow(bundles: tuple[Path, Path], machines: Machines) -> Iterator[Inference
         max_batch=1,
         compute_timeout_ms=3_000,
     )
-    backend = load_backend(settings, load_bundles(settings), Metrics())
+    backend = load_backend(settings, load_shelf(settings), Metrics())
     yield backend
     asyncio.run(backend.close())
 
@@ -173,9 +172,16 @@ def utterance(turn: int, seconds: float = 1.0) -> Utterance:
     return Utterance(turn, SPEAKERS[turn % len(SPEAKERS)], 0, len(sound), sound, words)
 
 
+def dialogue(backend: Any, bundle: str) -> DialogueState:
+    """One that begins, for the bundle of this name."""
+    keys = (key for key in backend._predictors if key.partition("@")[0] == bundle)
+    state: DialogueState = backend.start(next(keys))
+    return state
+
+
 async def conversation(backend: InferenceBackend, bundle: str) -> list[Predicted]:
     """A dialogue as a session has it: each turn is appraised, sensed, prepared, predicted."""
-    state = backend.start(bundle)
+    state = dialogue(backend, bundle)
     found = []
     for turn, speaker in enumerate(SPEAKERS):
         state = await backend.prepare(state, speaker)
@@ -241,7 +247,7 @@ def held(application: str) -> Iterator[None]:
 
 async def begun(backend: InferenceBackend) -> list[asyncio.Task[Predicted]]:
     """As many calls as the replicas hold, of which the first has been answered."""
-    start = backend.start("toy")
+    start = dialogue(backend, "toy")
     tasks = [asyncio.create_task(backend.predict(start, utterance(n))) for n in range(MANY)]
     _, left = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     assert len(left) > MANY / 2
@@ -250,7 +256,7 @@ async def begun(backend: InferenceBackend) -> list[asyncio.Task[Predicted]]:
 
 async def sent(backend: InferenceBackend, count: int) -> list[asyncio.Task[Predicted]]:
     """So many calls, and time for them to arrive."""
-    start = backend.start("toy")
+    start = dialogue(backend, "toy")
     tasks = [asyncio.create_task(backend.predict(start, utterance(n))) for n in range(count)]
     await asyncio.sleep(0.5)
     return tasks
@@ -258,7 +264,7 @@ async def sent(backend: InferenceBackend, count: int) -> list[asyncio.Task[Predi
 
 async def expected(local: LocalBackend, count: int) -> list[Predicted]:
     """What `sent` is to give."""
-    start = local.start("toy")
+    start = dialogue(local, "toy")
     return [await local.predict(start, utterance(n)) for n in range(count)]
 
 
@@ -275,7 +281,7 @@ async def test_dialogues_go_as_they_go_on_the_local_engine(
 async def test_prepared_and_sensed_values_belong_to_the_callers_own_dialogue(
     remote: InferenceBackend,
 ) -> None:
-    first = await remote.predict(remote.start("slots"), utterance(0))
+    first = await remote.predict(dialogue(remote, "slots"), utterance(0))
     prepared = await remote.prepare(first.state, "A")
     assert prepared.window is first.state.window
     assert prepared.beam is first.state.beam
@@ -291,7 +297,7 @@ async def test_prepared_and_sensed_values_belong_to_the_callers_own_dialogue(
 async def test_one_poison_item_hurts_only_itself(
     remote: InferenceBackend, local: LocalBackend
 ) -> None:
-    start = remote.start("toy")
+    start = dialogue(remote, "toy")
     poison = replace(
         utterance(1),
         samples=np.zeros((2, 2, 2), np.float32),
@@ -333,7 +339,7 @@ async def test_a_whole_server_says_the_same(
 async def test_too_much_is_refused_and_the_rest_is_done(
     narrow: InferenceBackend, local: LocalBackend
 ) -> None:
-    start = narrow.start("toy")
+    start = dialogue(narrow, "toy")
     await narrow.predict(start, utterance(0))
     with held("narrow"):
         (first,) = await sent(narrow, 1)
@@ -352,7 +358,7 @@ async def test_too_much_is_refused_and_the_rest_is_done(
 
 
 async def test_what_hangs_is_given_up(narrow: InferenceBackend) -> None:
-    start = narrow.start("toy")
+    start = dialogue(narrow, "toy")
     await narrow.predict(start, utterance(0))
     with held("narrow"):
         with pytest.raises(EngineError, match="it would come too late"):
@@ -376,8 +382,8 @@ async def test_words_come_from_the_cluster(
     settings = settings_of(
         bundles, machines, ray_application="words", ray_cpus_a_replica=0.1, weights=tmp_path
     )
-    predictors = load_predictors(load_bundles(settings), "cpu")
-    voices = local_backend(settings, {}, None, Metrics())
+    predictors = load_predictors(load_shelf(settings).held, "cpu")
+    voices = local_backend(settings, (), None, Metrics())
     digests = bundle_digests(settings)
     backend = await asyncio.to_thread(
         load_ray_backend, settings, predictors, digests, weights, voices
@@ -395,7 +401,7 @@ async def test_words_come_from_the_cluster(
     finally:
         await backend.close()
     with pytest.raises(EngineClosed):
-        await backend.predict(backend.start("toy"), utterance(0))
+        await backend.predict(dialogue(backend, "toy"), utterance(0))
 
 
 async def test_a_node_with_another_bundle_is_refused(
@@ -405,8 +411,8 @@ async def test_a_node_with_another_bundle_is_refused(
         (tmp_path / "toy",), machines, ray_application="other", ray_cpus_a_replica=0.1
     )
     toy_bundle(tmp_path / "toy")
-    predictors = load_predictors(load_bundles(settings), "cpu")
-    voices = local_backend(settings, {}, None, Metrics())
+    predictors = load_predictors(load_shelf(settings).held, "cpu")
+    voices = local_backend(settings, (), None, Metrics())
     digests = bundle_digests(settings)
     toy_bundle(tmp_path / "toy", seed=2)
     assert bundle_digests(settings) != digests

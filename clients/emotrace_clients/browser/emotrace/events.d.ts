@@ -362,7 +362,7 @@ export interface Warned {
 }
 
 /** Warnings: the session goes on, and something is less than the client may expect. */
-export type WarningCode = "field_unknown" | "audio_misaligned" | "modality_missing" | "text_late" | "text_timeout" | "interim_skipped" | "backpressure" | "resume_lost" | "session_expiring";
+export type WarningCode = "field_unknown" | "audio_misaligned" | "modality_missing" | "text_late" | "text_timeout" | "interim_skipped" | "backpressure" | "resume_lost" | "session_expiring" | "model_changed";
 
 export type ServerEvent =
   | SessionStarted
