@@ -91,13 +91,15 @@ class Engine:
         environment."""
         began = time.monotonic()
         flags, wheels = os.environ.get("PIP_FLAGS", ""), os.environ.get("PIP_FIND_LINKS", "")
-        if Path(wheels).is_dir():
+        mount: tuple[str, ...] = ()
+        if wheels.startswith("/"):
             flags += f" --find-links {wheels}"
+            mount = ("--volume", f"{wheels}:{wheels}:ro")
         self(
             *("build", "--format", "docker", "--pull=never", "--isolation", "chroot"),
             *("--network", "host", "--file", file, "--tag", tag),
             *(("--target", target, "--build-arg", f"PIP_FLAGS={flags}") if target else ()),
-            *(("--volume", f"{wheels}:{wheels}:ro") if Path(wheels).is_dir() else ()),
+            *mount,
             context,
         )
         size = int(self("inspect", tag, "--format", "{{.Size}}"))

@@ -9,7 +9,7 @@ import ssl
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -40,6 +40,19 @@ def front(tmp_path: Path, server: LiveServer) -> Iterator[HAProxy]:
     with haproxy(tmp_path, [port_of(server)]) as running:
         running.ready(1)
         yield running
+
+
+@contextmanager
+def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[int]:
+    """The port of a server of requests."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
+        thread = threading.Thread(target=running.serve_forever)
+        thread.start()
+        try:
+            yield running.server_port
+        finally:
+            running.shutdown()
+            thread.join()
 
 
 def port_of(server: LiveServer) -> int:
@@ -113,15 +126,10 @@ async def test_what_a_client_says_of_its_origin_is_not_believed(tmp_path: Path) 
             pass
 
     claims = {"X-Forwarded-For": "1.2.3.4", "X-Real-IP": "1.2.3.4", "X-Forwarded-Proto": "https"}
-    with ThreadingHTTPServer(("127.0.0.1", 0), Mirror) as mirror:
-        serving = threading.Thread(target=mirror.serve_forever)
-        serving.start()
-        with haproxy(tmp_path, [mirror.server_port]) as front:
-            front.ready(1)
-            async with httpx.AsyncClient() as client:
-                await client.get(f"{front.url}/who", headers={**claims, "Forwarded": "for=x"})
-        mirror.shutdown()
-        serving.join()
+    with serving(Mirror) as port, haproxy(tmp_path, [port]) as front:
+        front.ready(1)
+        async with httpx.AsyncClient() as client:
+            await client.get(f"{front.url}/who", headers={**claims, "Forwarded": "for=x"})
     (headers,) = seen
     about = sorted((name.lower(), value) for name, value in headers if "orward" in name.lower())
     assert about == [
@@ -153,6 +161,39 @@ async def test_without_replicas_it_says_when_to_come_again(tmp_path: Path) -> No
         answer = await fetch(f"{front.url}/healthz")
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
     assert answer.json()["error"]["code"] == "capacity"
+
+
+async def test_what_a_replica_leaves_unanswered_another_answers(
+    tmp_path: Path, server: LiveServer
+) -> None:
+    asked: list[str] = []
+
+    class Ending(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.path != "/readyz":  # as if the process ended
+                asked.append(self.command)
+                return
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        do_POST = do_GET
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with serving(Ending) as port:
+        with haproxy(tmp_path, [port, port_of(server)]) as front:
+            front.ready(2)
+            answers = [await fetch(f"{front.url}/healthz") for _ in range(10)]
+        assert {answer.status_code for answer in answers} == {200}
+        assert "GET" in asked
+        asked.clear()
+        with haproxy(tmp_path, [port]) as front:
+            front.ready(1)
+            async with httpx.AsyncClient() as client:
+                answer = await client.post(f"{front.url}/v1/audio/analyze")
+        assert (answer.status_code, asked) == (502, ["POST"])
 
 
 async def test_headers_come_soon_and_are_short(front: HAProxy) -> None:

@@ -30,7 +30,17 @@ def scaled(toy: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clus
 
 
 async def test_a_session_survives_the_death_of_its_replica(scaled: Cluster) -> None:
-    calm = await dialogue(scaled.stream_url)
+    held = [0]
+    with scaled.redis.client as redis:
+        written = -redis.info()["total_net_input_bytes"]
+        calm = await dialogue(
+            scaled.stream_url,
+            lambda _: held.append(sum(map(redis.memory_usage, redis.scan_iter("emotrace:*")))),
+        )
+        written += redis.info()["total_net_input_bytes"]
+    audio, pcm = demo_pcm()
+    seconds = len(pcm) / (2 * audio.channels * audio.sample_rate)
+    print(f"\nRedis: {written / seconds / 1e6:.2f} MB/s of sound, {max(held) / 1e6:.2f} MB held")
     killed: list[Replica] = []
 
     def kill(heard: list[Event]) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import httpx
 import pytest
 from deployment.containers import Engine
 from ports import free_port
@@ -27,19 +28,21 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(3_600)]
 
 PACKAGES = {"proxy": "haproxy", "redis": "redis-server", "prometheus": "prometheus"}
 REPLICAS = ("replica-1", "replica-2", "replica-3")
+NEW = ("replica-4", "replica-5", "replica-6")  # of an update
 FETCH = "import sys, urllib.request as r; print(r.urlopen(sys.argv[1]).read().decode())"
 
 
 @dataclass(frozen=True)
 class Stack:
-    """port: of the proxy, on loopback."""
+    """port: of the proxy, on loopback. compose: runs a command of the composer."""
 
     engine: Engine
     port: int
+    compose: Callable[..., None]
 
     def fetch(self, url: str, *replicas: str) -> str:
         """What a replica that runs gets; it reaches what is on its networks."""
-        for replica in replicas or REPLICAS:
+        for replica in replicas or REPLICAS + NEW:
             done = self.engine.try_("exec", f"emotrace-{replica}", "python3", "-c", FETCH, url)
             if done.returncode == 0:
                 return done.stdout
@@ -50,9 +53,9 @@ class Stack:
         result: list[Any] = json.loads(answer)["data"]["result"]
         return result
 
-    def ready(self) -> None:
-        """Returns once the proxy finds all replicas ready."""
-        name = 'haproxy_backend_active_servers{proxy="replicas"} 3'
+    def ready(self, replicas: int = len(REPLICAS)) -> None:
+        """Returns once the proxy finds so many ready."""
+        name = f'haproxy_backend_active_servers{{proxy="replicas"}} {replicas}'
         self.until(lambda: name in self.fetch("http://proxy:8405/metrics"))
 
     def until(self, holds: Callable[[], bool]) -> None:
@@ -122,41 +125,54 @@ def stack(
         try:
             with healthy(engine, "emotrace-redis-1"):
                 act("up", "--detach", "--no-build", "--pull", "never", "replica", *PACKAGES)
-            made = Stack(engine, port)
+            made = Stack(engine, port, act)
             made.ready()
             yield made
         finally:
             act("down", "--volumes", "--timeout", "45")
 
 
-@pytest.mark.parametrize("how", [("kill", "--signal", "KILL"), ("stop", "--time", "45")])
-def test_a_dialogue_outlives_its_replica(stack: Stack, how: tuple[str, ...]) -> None:
-    stack.ready()
+@contextmanager
+def demo(stack: Stack) -> Iterator[list[dict[str, Any]]]:
+    """The demo dialogue through the proxy, which is under way within the block. Its events, all of
+    them after the block."""
     emotrace = Path(sys.executable).with_name("emotrace")
     url = f"ws://127.0.0.1:{stack.port}/v1/stream"
-    demo = subprocess.Popen(
+    running = subprocess.Popen(
         [emotrace, "demo", "--json", "--url", url],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
-    assert demo.stdout is not None
-    heard = []
-    for line in demo.stdout:
-        heard.append(line)
-        if len([one for one in heard if "emotion.final" in one]) == 3:
-            break
-    container = having(stack)
-    stack.engine(*how, f"emotrace-{container}")
-    heard += demo.stdout
-    demo.stdout.close()
-    assert demo.wait() == 0, heard
-    events = [json.loads(line) for line in heard if line.startswith("{")]
-    types = [event["type"] for event in events]
-    assert types.count("session.resumed") == 1
-    assert types.count("emotion.final") == events[-1]["totals"]["finals"]
+    assert running.stdout is not None
+    events: list[dict[str, Any]] = []
+    lines = []
+    try:
+        for line in running.stdout:
+            lines.append(line)
+            if len([one for one in lines if "emotion.final" in one]) == 3:
+                break
+        yield events
+        lines += running.stdout
+        assert running.wait() == 0, lines
+    finally:
+        running.kill()
+        running.wait()
+        running.stdout.close()
+    events += [json.loads(line) for line in lines if line.startswith("{")]
     assert events[-1]["type"] == "session.ended"
     assert events[-1]["totals"]["failed"] == 0
+    finals = [event for event in events if event["type"] == "emotion.final"]
+    assert len(finals) == events[-1]["totals"]["finals"]
+
+
+@pytest.mark.parametrize("how", [("kill", "--signal", "KILL"), ("stop", "--time", "45")])
+def test_a_dialogue_outlives_its_replica(stack: Stack, how: tuple[str, ...]) -> None:
+    stack.ready()
+    with demo(stack) as events:
+        container = having(stack)
+        stack.engine(*how, f"emotrace-{container}")
+    assert [event["type"] for event in events].count("session.resumed") == 1
     if how[0] == "stop":
         state = stack.engine("inspect", f"emotrace-{container}", "--format", "{{.State.ExitCode}}")
         assert state == "0"
@@ -207,3 +223,17 @@ def test_nothing_leaves_and_only_the_user_gets_into_redis(stack: Stack) -> None:
     ):
         answer = stack.engine.try_(*python, store, *command)
         assert re.search("NoPermission|Authentication", answer.stderr), command
+
+
+def test_an_update_for_which_nobody_waits(stack: Stack) -> None:
+    """As docs/deployment.md has it; the last of all, since other replicas are there afterwards."""
+    stack.ready()
+    new = ("--detach", "--no-build", "--no-recreate", "--scale", f"replica={len(REPLICAS + NEW)}")
+    stack.compose("up", *new, "replica")
+    stack.ready(len(REPLICAS + NEW))
+    with demo(stack):
+        for replica in REPLICAS:
+            stack.engine("stop", "--time", "45", f"emotrace-{replica}")
+            stack.engine("rm", f"emotrace-{replica}")
+            assert httpx.get(f"http://127.0.0.1:{stack.port}/readyz").status_code == 200
+    stack.ready(len(NEW))
