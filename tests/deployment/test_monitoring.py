@@ -88,13 +88,15 @@ def test_alerts_fire_when_they_should(program: Callable[[str], str]) -> None:
     run([program("promtool"), "test", "rules", str(Path(__file__).with_name("alerts_test.yml"))])
 
 
-def test_each_alert_has_a_case_and_says_what_to_do(docker: Path) -> None:
+def test_each_alert_has_a_case_and_says_what_to_do(docker: Path, root: Path) -> None:
     (group,) = yaml.safe_load((docker / "monitoring/alerts.yml").read_text())["groups"]
+    manual = (root / "docs/operations.md").read_text()
     cases = Path(__file__).with_name("alerts_test.yml").read_text()
     for rule in group["rules"]:
         assert rule["labels"]["severity"] in {"warning", "critical"}
         assert set(rule["annotations"]) == {"summary", "action"}
         assert f"alertname: {rule['alert']}" in cases, rule["alert"]
+        assert f"`{rule['alert']}`" in manual, rule["alert"]
 
 
 def test_the_dashboard_is_whole(docker: Path) -> None:
