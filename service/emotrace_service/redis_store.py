@@ -128,7 +128,9 @@ class RedisStore:
             snapshot = decode(state)
         except ValueInvalid:
             raise ProtocolError(
-                ErrorCode.RESUME_EXPIRED, "The session is of another version of the server."
+                ErrorCode.RESUME_EXPIRED,
+                "Another version of the server kept the session, which ends here: lost are its "
+                f"events from {sequence} to before {sent}, and what came after them.",
             ) from None
         if not isinstance(snapshot, Snapshot):
             raise ProtocolError(ErrorCode.INTERNAL, "What was kept is no session.")
