@@ -136,7 +136,7 @@ async def test_a_session_of_another_version_is_over_and_says_so(redis: RedisServ
         state = client.hget(redis_store.keys("elder")[0], "state")
         shape = state.partition(b"Snapshot:")[2][:8]
         client.hset(redis_store.keys("elder")[0], "state", state.replace(shape, b"0" * 8))
-    with pytest.raises(ProtocolError, match="Another version .* from 0 to before 1") as refused:
+    with pytest.raises(ProtocolError, match=r"Another version .* from 0 to before 1") as refused:
         await store.resume("elder", lease.token, 0)
     assert refused.value.code == "resume_expired"
     await store.close()
