@@ -46,7 +46,7 @@ async def test_the_bundle_is_small(tmp_path: Path, capsys: pytest.CaptureFixture
     assert size <= MAX_BYTES
 
 
-async def test_what_is_published_is_what_is_needed(tmp_path: Path) -> None:
+async def test_what_is_published_is_what_is_needed(tmp_path: Path, root: Path) -> None:
     report = await run(
         program("npm"), "pack", "--dry-run", "--json", "--offline", folder=PACKAGE,
         npm_config_cache=str(tmp_path), npm_config_update_notifier="false",
@@ -55,7 +55,8 @@ async def test_what_is_published_is_what_is_needed(tmp_path: Path) -> None:
     published = {file["path"] for file in packed["files"]}
     scripts = {path.name for path in PACKAGE.glob("*.js")}
     types = {"index.d.ts", "events.d.ts", "messages.d.ts"}
-    assert published == {*scripts, *types, "package.json", "README.md"}
+    assert published == {*scripts, *types, "package.json", "README.md", "LICENSE"}
+    assert (PACKAGE / "LICENSE").read_bytes() == (root / "LICENSE").read_bytes()
 
 
 def test_the_package_needs_nothing(root: Path) -> None:

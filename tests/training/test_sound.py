@@ -47,3 +47,19 @@ def test_what_has_no_sound(tmp_path: Path) -> None:
     for file in (silent, tmp_path / "b.mp4", tmp_path / "b.wav", tmp_path / "c.wav"):
         with pytest.raises(SoundUnreadable):
             seconds_of(file)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{there}\n#EXT-X-ENDLIST\n",
+        "ffconcat version 1.0\nfile there.mp4\n",
+    ],
+)
+def test_a_playlist_leads_nowhere(tmp_path: Path, text: str) -> None:
+    there = film(tmp_path / "there.mp4")
+    (tmp_path / "list.mp4").write_text(text.format(there=there))
+    with pytest.raises(SoundUnreadable, match="cannot be read as audio"):
+        read_sound_file(tmp_path / "list.mp4")
+    with pytest.raises(SoundUnreadable, match="cannot be read as audio"):
+        seconds_of(tmp_path / "list.mp4")

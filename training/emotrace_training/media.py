@@ -16,6 +16,7 @@ from PIL import Image
 
 from emotrace_models.encoders.pictures import Pixels
 from emotrace_models.types import SAMPLE_RATE, Frame
+from emotrace_training.containers import open_container
 from emotrace_training.manifests import ManifestError, Record
 
 RATE = 30.0  # frames a second at most
@@ -62,7 +63,7 @@ def read_frames(record: Record, rows: tuple[float, float] = LETTERBOX) -> list[F
 
 def _pictures(file: Path, start: float, end: float) -> Iterator[tuple[float, Pixels]]:
     """Times from the film's start, and pixels, of frames in [start, end), at most RATE a second."""
-    with av.open(str(file)) as container:
+    with open_container(file) as container:
         if not container.streams.video:
             raise ValueError("it has no picture")
         stream = container.streams.video[0]

@@ -11,6 +11,7 @@ import soxr
 from av.audio.resampler import AudioResampler
 
 from emotrace_models.types import SAMPLE_RATE, FloatArray
+from emotrace_training.containers import open_container
 
 # What libsndfile does not open: the sound beside a picture, and AAC.
 CONTAINERS = frozenset(
@@ -49,7 +50,7 @@ def seconds_of(file: Path) -> float:
     try:
         if file.suffix.lower() not in CONTAINERS:
             return float(soundfile.info(str(file)).duration)
-        with av.open(str(file)) as container:
+        with open_container(file) as container:
             if not container.streams.audio:
                 raise SoundUnreadable("has no sound")
             stream = container.streams.audio[0]
@@ -71,7 +72,7 @@ def _from_sound(file: Path, span: tuple[float, float] | None) -> tuple[FloatArra
 
 
 def _from_container(file: Path, span: tuple[float, float] | None) -> tuple[FloatArray, int]:
-    with av.open(str(file)) as container:
+    with open_container(file) as container:
         if not container.streams.audio:
             raise SoundUnreadable("has no sound")
         stream = container.streams.audio[0]
