@@ -16,6 +16,6 @@ def open_container(file: Path) -> Iterator[InputContainer]:
     addresses, leads nowhere."""
     with (
         file.open("rb") as source,
-        av.open(source, options={"protocol_whitelist": "none"}) as container,
+        av.open(source, "r", options={"protocol_whitelist": "none"}) as container,
     ):
         yield container
