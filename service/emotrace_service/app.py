@@ -53,6 +53,8 @@ def interface(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,  # these pages fetch scripts from elsewhere
         redoc_url=None,
+        # Its own would send addresses with their queries, and the texts of exceptions.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.include_router(router)
     app.include_router(realtime_router)
