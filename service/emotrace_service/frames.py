@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-from websockets.frames import CloseCode, Frame
+from websockets.frames import CloseCode, Frame, Opcode
+from websockets.server import ServerProtocol
 
 from emotrace_service.pacing import Bucket
 
@@ -18,11 +19,22 @@ MAX_SMALL_FRAGMENTS = 1_024  # of one message
 CONTROLS_A_SECOND, CONTROLS_AT_ONCE = 10.0, 100.0  # pings and pongs that nobody asked for
 
 
+class Connection(ServerProtocol):
+    """A client may leave within a message: the library takes that for an error, and RFC 6455 (5.4)
+    lets control frames stand between fragments."""
+
+    def recv_frame(self, frame: Frame) -> None:
+        if frame.opcode is Opcode.CLOSE:
+            self.current_size = None
+        super().recv_frame(frame)
+
+
 class BoundedFrames(WebSocketsSansIOProtocol):
     """uvicorn's websocket, which closes with 1008 where frames come beyond these limits."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        self.conn = Connection(max_size=self.config.ws_max_size, logger=self.conn.logger)
         self._small_fragments = 0
         self._controls = Bucket(CONTROLS_A_SECOND, CONTROLS_AT_ONCE, self.loop.time())
 
