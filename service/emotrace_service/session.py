@@ -21,13 +21,8 @@ from emotrace_protocol import events
 from emotrace_protocol.codec import encode
 from emotrace_protocol.errors import ErrorCode, ProtocolError, WarningCode
 from emotrace_protocol.messages import (
-    Image,
-    Marker,
-    Message,
     SessionResume,
     SessionStart,
-    UtteranceEnd,
-    UtteranceText,
 )
 from emotrace_protocol.order import ServerConversation, State
 from emotrace_service.brownout import MEANINGS
@@ -47,9 +42,10 @@ from emotrace_service.endings import (
 from emotrace_service.errors import EngineClosed, place
 from emotrace_service.greeting import Greeting
 from emotrace_service.identity import Caller
+from emotrace_service.intake import Intake
 from emotrace_service.listening import Socket, SocketClosed, warn_unknown
 from emotrace_service.opening import Plan, plan_session, started_fields
-from emotrace_service.queues import Audio, Finish, Outlet, SlowConsumer
+from emotrace_service.queues import Finish, Outlet, SlowConsumer
 from emotrace_service.serving import Serving
 from emotrace_service.session_store import Resumed, Snapshot, TakenOver, Told
 from emotrace_service.understanding import Understanding
@@ -58,7 +54,6 @@ from emotrace_service.witness import Witness
 from emotrace_service.work import Work, begin
 
 CLOSE_TIMEOUT_S = 1.0
-ACK_S = 1.0  # how often a client that keeps its messages hears which are safe
 
 
 class Session:
@@ -84,7 +79,6 @@ class Session:
         self._work: Work | None = None
         self._bundle: str | None = None
         self._telling: set[asyncio.Task[None]] = set()
-        self._acked = 0.0
         self._moves = False
         self._close_code = NORMAL
 
@@ -363,7 +357,15 @@ class Session:
         understanding = work.understanding
         reason = "client"
         try:
-            error = await unless(work.listener.deleted, self._process(work))
+            intake = Intake(
+                work,
+                self._outlet,
+                self._serving.metrics,
+                keeps=lambda: self._continuity.keeps,
+                moves=lambda: self._moves,
+                clock=self._clock,
+            )
+            error = await unless(work.listener.deleted, intake.run())
             if self._moves and error is not None:
                 self._close_code = close_code_of(error.code)
                 await self._outlet.leave(error)
@@ -404,63 +406,3 @@ class Session:
 
         await self._outlet.end(error, reason, totals)
         return reason
-
-    async def _process(self, work: Work) -> ProtocolError | None:
-        """Until nothing more comes; gives why, unless the client wished it."""
-        inlet, understanding = work.inlet, work.understanding
-        error: ProtocolError | None = None
-        try:
-            await understanding.go_on(self._clock())
-        except ProtocolError as refused:
-            inlet.put(Finish(self._clock(), refused))
-        while True:
-            queued_s = inlet.queued_ms / 1_000
-            item = await inlet.get()
-            if isinstance(item, Finish):
-                error = item.error
-                break
-            try:
-                if isinstance(item, Audio):
-                    self._serving.metrics.queued_audio.observe(queued_s)
-                    await self._hear(item, work)
-                else:
-                    async with understanding.notices.step():
-                        await _obey(item.message, item.arrival, understanding)
-                        work.receipts.done(item.number)
-                    await understanding.go_on(item.arrival)
-            except ProtocolError as refused:
-                error = refused
-                inlet.put(Finish(item.arrival, error))
-                break
-            await self._acknowledge(work)
-        if self._moves:
-            return error
-        try:
-            await understanding.flush(item.arrival)
-        except ProtocolError as refused:
-            error = error or refused
-        return error
-
-    async def _hear(self, item: Audio, work: Work) -> None:
-        def taken(place: int) -> None:
-            work.receipts.done(item.numbers[place])
-
-        await work.understanding.hear(item.messages, item.arrival, taken)
-
-    async def _acknowledge(self, work: Work) -> None:
-        """Once a second, tell a client that keeps its messages which are safe."""
-        now = self._clock()
-        if self._continuity.keeps and now - self._acked >= ACK_S:
-            self._acked = now
-            await self._outlet.emit(events.InputAck, messages=work.receipts.through)
-
-
-async def _obey(message: Message, arrival: float, understanding: Understanding) -> None:
-    if isinstance(message, Marker):
-        await understanding.reach_marker(message.id)
-    elif isinstance(message, UtteranceText):
-        await understanding.say(message, arrival)
-    elif isinstance(message, UtteranceEnd):
-        understanding.cut()
-    elif isinstance(message, Image):
-        await understanding.see(message)
