@@ -107,7 +107,7 @@ compose-tool: $(BIN)/docker-compose
 $(BIN)/docker-compose: | $(BIN)/python
 	@sh tests/deployment/compose_tool.sh $@
 
-# Builds the images in a clean Debian root and runs them, alone and together: half an hour, 20 GB of disk.
+# Builds the images in a clean Debian root and runs them, alone and together: half an hour, 40 GB of disk.
 test-images: $(VENV)/.dev $(BIN)/docker-compose
 	@$(BIN)/python -m pytest -m long -s tests/deployment
 
