@@ -14,7 +14,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet $(PIP_FLAGS) --constraint constraints.txt
 DATA ?= ../shared/data
-SYSTEM_PACKAGES := chromium espeak-ng pulseaudio pulseaudio-utils libasound2-plugins libportaudio2 redis-server haproxy prometheus openssl strace libfaketime $(if $(shell command -v npm),,nodejs npm)
+SYSTEM_PACKAGES := chromium espeak-ng pulseaudio pulseaudio-utils libasound2-plugins libportaudio2 redis-server haproxy prometheus openssl strace libfaketime iproute2 $(if $(shell command -v npm),,nodejs npm)
 
 .PHONY: serve demo test test-long check bench bench-parts train train-free test-integrations first-emotion screenshots js-tools compose-tool test-images system-deps clean
 .DEFAULT_GOAL := serve

@@ -32,6 +32,7 @@ CONVERSIONS = (
     (r"\(object, Case, \)", "(Case,)"),
     (r"^import binascii$", "import autobahn as binascii"),
     (r"\bpkg_resources, ", ""),
+    (r"open\(fn, 'rb'\)\.read\(\)", "autobahn.read(fn)"),
     (r"pkg_resources\.resource_filename", "autobahn.resource_filename"),
     (r"^import copy, os, hashlib, binascii$", "import autobahn, copy, os, hashlib, binascii"),
     (r"len\(self\.payload\) / ", "len(self.payload) // "),
@@ -43,6 +44,9 @@ from pathlib import Path
 
 def b2a_hex(text):
     return text.encode("latin-1").hex()
+
+def read(name):
+    return Path(name).read_bytes()
 
 def resource_filename(package, name):
     return str(Path(__file__).parents[1] / name)

@@ -1,0 +1,64 @@
+"""A client at the other end of a cable: `talking` and answering pings, or `deaf`, which reads
+nothing after its session began. It says `there`, and goes on until it is ended."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import sys
+
+from namespaces import PORT, SERVER
+from websockets.asyncio.client import connect
+
+HANDSHAKE = (
+    "GET /v1/stream HTTP/1.1\r\nHost: server\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+MARKERS = 3_000
+START = {"type": "session.start", "transcription": "off", "interim": False}
+
+
+async def talk() -> None:
+    address = f"ws://{SERVER}:{PORT}/v1/stream"
+    async with connect(address, compression=None, ping_interval=None) as connection:
+        await connection.send(json.dumps(START))
+        await connection.send('{"type": "marker", "id": "m"}')
+        while json.loads(await connection.recv())["type"] != "marker.reached":
+            pass
+        print("there", flush=True)
+        while True:
+            await connection.send(bytes(3_200))
+            await asyncio.sleep(0.1)
+
+
+def frame(text: str) -> bytes:
+    """Masked with zeros."""
+    data = text.encode()
+    size = bytes([128 | len(data)]) if len(data) < 126 else b"\xfe" + len(data).to_bytes(2, "big")
+    return b"\x81" + size + bytes(4) + data
+
+
+def be_deaf() -> None:
+    """The server has more to say than the kernels hold."""
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        connection.connect((SERVER, PORT))
+        connection.sendall(HANDSHAKE.encode())
+        assert connection.recv(4_096).startswith(b"HTTP/1.1 101")
+        said = [frame(json.dumps(START))]
+        said += [frame(json.dumps({"type": "marker", "id": "m" * 120})) for _ in range(MARKERS)]
+        print("there", flush=True)
+        try:
+            for one in said:
+                connection.sendall(one)
+        except OSError:
+            pass  # the server was quicker
+        sys.stdin.read()
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "talking":
+        asyncio.run(talk())
+    else:
+        be_deaf()
