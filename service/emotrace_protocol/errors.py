@@ -174,6 +174,7 @@ class WarningCode(StrEnum):
     BACKPRESSURE = "backpressure"
     RESUME_LOST = "resume_lost"
     SESSION_EXPIRING = "session_expiring"
+    RECORDING_LOST = "recording_lost"
     MODEL_CHANGED = "model_changed"
 
 
@@ -187,6 +188,7 @@ WARNING_MEANINGS: dict[WarningCode, str] = {
     WarningCode.BACKPRESSURE: "Audio comes faster than the server takes it; send it more slowly.",
     WarningCode.RESUME_LOST: "The session goes on, and cannot be taken up again if it breaks off.",
     WarningCode.SESSION_EXPIRING: "The session ends soon, for its length: start a new one.",
+    WarningCode.RECORDING_LOST: "The session goes on, and is not recorded any more.",
     WarningCode.MODEL_CHANGED: "The session goes on with another version of the bundle, which has "
     "not heard what was said before.",
 }

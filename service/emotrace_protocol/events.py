@@ -84,6 +84,12 @@ class ResumeInfo(Part):
     buffer_ms: int = Field(description="keep so much audio that is not acknowledged")
 
 
+class RecordingInfo(Part):
+    """The session is recorded."""
+
+    token: str = Field(description="deletes it: DELETE /v1/recordings/{session}")
+
+
 class SessionStarted(Event):
     """The answer to session.start: what is loaded, and what this session runs with."""
 
@@ -103,6 +109,9 @@ class SessionStarted(Event):
     notice: str = NOTICE
     resume: ResumeInfo | None = Field(
         default=None, description="null: not asked for, or not offered"
+    )
+    recording: RecordingInfo | None = Field(
+        default=None, description="null: not asked for, or the server records nothing"
     )
 
 

@@ -125,6 +125,16 @@ class Endpointing(Part):
     max_utterance_ms: int = Field(default=15_000, ge=2_000, le=30_000, description="cut after this")
 
 
+class Record(Part):
+    """The session shall be recorded, and whoever is heard in it agreed to that."""
+
+    consent: str = Field(
+        min_length=1,
+        max_length=1_024,
+        description="what was agreed to, or its name; the server keeps its SHA-256",
+    )
+
+
 class SessionStart(Message):
     """The first message of a session."""
 
@@ -150,6 +160,9 @@ class SessionStart(Message):
     )
     resume: bool = Field(
         default=False, description="keep the session where the connection breaks; sends input.ack"
+    )
+    record: Record | None = Field(
+        default=None, description="record the session, encrypted (docs/privacy.md)"
     )
 
     @field_validator("labels", mode="before")

@@ -17,6 +17,7 @@ from emotrace_service.audit_cli import app as audit_app
 from emotrace_service.core_dumps import forbid_core_dumps
 from emotrace_service.errors import EXIT_CONFIG, StartRefused
 from emotrace_service.keys_cli import cli as keys_app
+from emotrace_service.replay_cli import replay
 from emotrace_service.settings import PREFIX, Settings, load_settings
 from emotrace_service.weights_cli import app as models_app
 
@@ -69,6 +70,7 @@ cli = typer.Typer(
 cli.add_typer(models_app, name="models")
 cli.add_typer(keys_app, name="keys")
 cli.add_typer(audit_app, name="audit")
+cli.command("replay")(replay)
 
 
 def _about(name: str) -> str | None:

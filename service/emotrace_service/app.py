@@ -20,6 +20,7 @@ from emotrace_service.metrics import Metrics
 from emotrace_service.pages import add_pages, browser_folder
 from emotrace_service.privacy_routes import router as privacy_router
 from emotrace_service.realtime_routes import router as realtime_router
+from emotrace_service.recording_choice import load_recordings
 from emotrace_service.routes import (
     OriginForbidden,
     answer_forbidden,
@@ -79,7 +80,8 @@ def create_app(
     backend = load_backend(settings, shelf, metrics)
     store = load_store(settings)
     door = load_door(settings, store)
-    observers = Observers(open_audit(settings.audit_log, metrics.registry, logger()))
+    audit = open_audit(settings.audit_log, metrics.registry, logger())
+    observers = Observers(audit, load_recordings(settings, audit, metrics.registry, logger()))
     serving = Serving(settings, shelf, backend, metrics, logger(), store, webhook, door, observers)
 
     async def begin() -> None:

@@ -59,9 +59,10 @@ class Listener:
     """Puts what comes into the inlet, in order. Words for an utterance go past it, to `texts`:
     the utterance at the head of the queue may be waiting for them.
 
-    confirm: called for every message. age_s: of the session before this connection. acks: taken in
-    so far. heard: when audio came last, or the session began. deleted: is set once the client wants
-    nothing to be kept; after that nothing more is taken in.
+    confirm: called for every message. note: called with the number of each, and what it was; empty:
+    it had no effect; gives why that is not recorded any more. age_s: of the session before this
+    connection. acks: taken in so far. heard: when audio came last, or the session began. deleted:
+    is set once the client wants nothing to be kept; after that nothing more is taken in.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Listener:
         settings: Settings,
         clock: Callable[[], float],
         confirm: Callable[[], None],
+        note: Callable[[int, bytes | str], str | None],
         age_s: float,
     ) -> None:
         self._socket = socket
@@ -88,6 +90,7 @@ class Listener:
         self._settings = settings
         self._clock = clock
         self._confirm = confirm
+        self._note = note
         self._active = self.heard = clock()
         self._idle_timer: asyncio.TimerHandle | None = None
         self._began = self._active - age_s
@@ -170,6 +173,7 @@ class Listener:
                 await self._press()
             else:
                 self._receipts.done(number)
+            await self._keep(number, data)
         except ProtocolError as error:
             await self._refuse(error, number)
 
@@ -189,9 +193,15 @@ class Listener:
             self._conversation.receive(message)
             await warn_unknown(self._notices, unknown)
             if number is not None:
-                await self._obey(message, number, arrival)
+                effect = await self._obey(message, number, arrival)
+                await self._keep(number, text if effect else "")
         except ProtocolError as error:
             await self._refuse(error, number)
+
+    async def _keep(self, number: int, data: bytes | str) -> None:
+        fault = self._note(number, data)
+        if fault is not None:
+            await self._notices.warn_once(WarningCode.RECORDING_LOST, fault)
 
     async def _refuse(self, error: ProtocolError, number: int | None) -> None:
         weighed = self._conversation.weigh(error, self._clock())
@@ -201,10 +211,11 @@ class Listener:
         async with self._notices.step():
             if number is not None:
                 self._receipts.done(number)
+                self._note(number, "")
             await self._notices.emit(Failed, **weighed.fields())
 
-    async def _obey(self, message: Message, number: int, arrival: float) -> None:
-        """Raises ProtocolError."""
+    async def _obey(self, message: Message, number: int, arrival: float) -> bool:
+        """Whether it has an effect. Raises ProtocolError."""
         if isinstance(message, SessionDelete):
             self.deleted.set()
         elif isinstance(message, SessionEnd):
@@ -213,16 +224,18 @@ class Listener:
             self._active = arrival
             async with self._notices.step():
                 self._receipts.done(number)
-                await self._offer(message, message.utterance)
+                return await self._offer(message, message.utterance)
         elif isinstance(message, UtteranceText | UtteranceEnd | Image | Marker):
             if isinstance(message, UtteranceText):
                 self._active = arrival
             self._inlet.put(Said(message, arrival, number))
+        return True
 
-    async def _offer(self, message: UtteranceText, index: int) -> None:
+    async def _offer(self, message: UtteranceText, index: int) -> bool:
+        """Whether the words came in time. Raises ProtocolError."""
         if not self._plan.words:
             await warn_wordless(self._notices)
-            return
+            return True
         offered = self._texts.offer(index, Transcript(message.text, "client", message.language))
         if offered is Offered.UNKNOWN:
             cause = f"Utterance {index} was not announced."
@@ -233,6 +246,7 @@ class Listener:
                 f"The words for utterance {index} came after it was decided on; they were ignored.",
                 "utterance",
             )
+        return offered is Offered.TAKEN
 
     async def _press(self) -> None:
         """Warn once each time that the client gets ahead."""

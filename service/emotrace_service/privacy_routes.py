@@ -1,4 +1,4 @@
-"""What people may ask of the server over HTTP about themselves: the notice."""
+"""What people may ask of the server over HTTP: the notice, and to delete a recording."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 
 from emotrace_models.types import Modality
 from emotrace_protocol.errors import ErrorCode
-from emotrace_service.answers import refusals
+from emotrace_service.answers import Refused, refusals
 from emotrace_service.errors import Advised
+from emotrace_service.identity import bearer
 from emotrace_service.notice_texts import TEXTS
 from emotrace_service.privacy_notice import (
     Disclosure,
@@ -23,12 +24,19 @@ from emotrace_service.privacy_notice import (
 from emotrace_service.routes import serving_of
 from emotrace_service.settings import Settings
 
+NOT_THERE = "There is no recording of that session and token; it may have been deleted already."
+RETRY_AFTER_MS = 1_000
+
 router = APIRouter()
 
 
 def disclosure(settings: Settings) -> Disclosure:
     """What the operator chose."""
-    return Disclosure(contact=settings.contact, passed_on=settings.webhook_url is not None)
+    return Disclosure(
+        contact=settings.contact,
+        recording_days=None if settings.recordings is None else settings.recordings_days,
+        passed_on=settings.webhook_url is not None,
+    )
 
 
 @router.get(
@@ -64,3 +72,29 @@ async def notice(
     if accepts_text(accept):
         return PlainTextResponse(told.text(), headers=headers)
     return JSONResponse(told.model_dump(), headers=headers)
+
+
+@router.delete(
+    "/v1/recordings/{session}",
+    summary="Delete a session's recording",
+    status_code=204,
+    response_description="It is gone",
+    responses={404: {"model": Refused, "description": "There is none"}, **refusals(503)},
+)
+async def delete_recording(
+    request: Request, session: str, authorization: Annotated[str, Header()] = ""
+) -> Response:
+    """With `Authorization: Bearer` and the token of `session.started`. When it answers, the
+    recording is gone; a session that still runs goes on without."""
+    recordings = serving_of(request).observers.recordings
+    token = bearer(authorization)
+    try:
+        deleted = (
+            recordings is not None and token is not None and await recordings.delete(session, token)
+        )
+    except TimeoutError:
+        cause = "The disk does not answer."
+        raise Advised(ErrorCode.CAPACITY, cause, retry_after_ms=RETRY_AFTER_MS) from None
+    if not deleted:
+        raise Advised(ErrorCode.SESSION_UNKNOWN, NOT_THERE)
+    return Response(status_code=204)

@@ -21,6 +21,7 @@ from emotrace_protocol import events
 from emotrace_protocol.codec import encode
 from emotrace_protocol.errors import ErrorCode, ProtocolError, WarningCode
 from emotrace_protocol.messages import (
+    Record,
     SessionResume,
     SessionStart,
 )
@@ -46,6 +47,7 @@ from emotrace_service.intake import Intake
 from emotrace_service.listening import Socket, SocketClosed, warn_unknown
 from emotrace_service.opening import Plan, plan_session, started_fields
 from emotrace_service.queues import Finish, Outlet, SlowConsumer
+from emotrace_service.recorder import consent_digest
 from emotrace_service.serving import Serving
 from emotrace_service.session_store import Resumed, Snapshot, TakenOver, Told
 from emotrace_service.understanding import Understanding
@@ -126,6 +128,9 @@ class Session:
             self._caller = self._serving.door.named(resumed.snapshot.caller)
         else:
             resumed, start = None, opening
+            if start.record is not None:  # of what was agreed to nobody keeps more
+                digest = consent_digest(start.record.consent)
+                start = start.model_copy(update={"record": Record(consent=digest)})
             if self._caller is None:
                 self._caller = await self._serving.door.caller(start.token)
         understood_by = None if resumed is None else resumed.snapshot.understood.bundle
@@ -232,15 +237,19 @@ class Session:
             None if resumed is None else resumed.snapshot,
             keeps=self._continuity.keeps,
             confirm=self._continuity.confirm,
+            note=self._witness.note,
         )
         live = tuple(one.modality for one in plan.modalities if one.live)
-        self._witness.opened(start, live, self._key, again=resumed is not None)
+        recording = await self._witness.opened(
+            start, plan.bundle, self._settings.profile, live, self._key, again=resumed is not None
+        )
         notices = work.understanding.notices
         if resumed is None:
             await self._outlet.emit(
                 events.SessionStarted,
                 **started_fields(self._name, plan, self._settings),
                 resume=self._continuity.info,
+                recording=None if recording is None else events.RecordingInfo(token=recording),
             )
             if plan.interim_refused is not None:
                 await notices.warn(WarningCode.INTERIM_SKIPPED, plan.interim_refused, "interim")
@@ -282,8 +291,13 @@ class Session:
         # Where the client left at once, or had ended the session before, it is not done yet.
         if work.listener.deleted.is_set():
             with suppress(TakenOver):
-                end = DELETED if await self._continuity.erase() is None else end
+                end = DELETED if await self._forget() is None else end
         return end
+
+    async def _forget(self) -> ProtocolError | None:
+        """Whatever is kept of the session. Gives why that cannot be done now. Raises TakenOver."""
+        recorded = await self._witness.forget()
+        return await self._continuity.erase() or recorded
 
     async def _tell_resumed(self, resumed: Resumed, through: int) -> None:
         """What was missed, and what is to be said again.
@@ -374,7 +388,7 @@ class Session:
             raise
         except Deleted:
             await understanding.close()
-            error = await self._continuity.erase()
+            error = await self._forget()
             reason = DELETED
         except EngineClosed:
             error = ProtocolError(ErrorCode.GOING_AWAY, "The server is stopping.")

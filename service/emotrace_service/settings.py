@@ -127,6 +127,18 @@ class Settings(BaseSettings):
         "it ended; never what was said (docs/privacy.md)",
     )
 
+    recordings: Path | None = Field(
+        default=None,
+        description="folder for encrypted recordings of sessions whose clients ask for it, with "
+        "consent (docs/privacy.md); without it, none is recorded",
+    )
+    recordings_key: Path | None = Field(
+        default=None, description="public key (X25519, PEM) that recordings are sealed to"
+    )
+    recordings_days: int = Field(
+        default=30, ge=1, le=3_650, description="after which recordings are deleted"
+    )
+
     max_sessions: int = Field(default=1_000, ge=1, le=10_000, description="connections at once")
     compute_budget: float = Field(
         default=0.7,

@@ -1,4 +1,4 @@
-"""What is told of a session to those whom the operator wants to know.
+"""What is told of a session to those whom the operator wants to know: audit log, recording.
 
 None of them is there by default, and a session is the same with or without them.
 """
@@ -7,10 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from emotrace_protocol.errors import ErrorCode
+from emotrace_models.bundle import Bundle
+from emotrace_protocol.errors import ErrorCode, ProtocolError
 from emotrace_protocol.messages import SessionStart
 from emotrace_service.auditing import Audit, AuditEvent, Entry, NoAudit
+from emotrace_service.recorder import About, Recorder
+
+if TYPE_CHECKING:
+    from emotrace_service.session_recording import SessionRecordings
 
 
 @dataclass(frozen=True)
@@ -18,37 +24,81 @@ class Observers:
     """Of one server."""
 
     audit: Audit = field(default_factory=NoAudit)
+    recordings: SessionRecordings | None = None
 
     def close(self) -> None:
         """Write what waits, for a few seconds at most. Blocks."""
+        if self.recordings is not None:
+            self.recordings.close()
         self.audit.close()
 
 
 class Witness:
-    """Of one connection. session: its name. key: name of the caller's, if there is one."""
+    """Of one connection. session: its name."""
 
     def __init__(self, observers: Observers, session: str) -> None:
-        self._observers = observers
+        self._recordings = observers.recordings
         self._audit = observers.audit
         self._session = session
         self._opened = False
+        self._recorder: Recorder | None = None
 
     def refused(self, code: ErrorCode, key: str | None) -> None:
-        """Nothing came of the connection."""
+        """Nothing came of the connection. key: name of the caller's, if there is one."""
         if not self._opened:
             self._audit.record(Entry(AuditEvent.REFUSED, self._session, key, code=code.value))
 
-    def opened(
-        self, start: SessionStart, modalities: tuple[str, ...], key: str | None, *, again: bool
-    ) -> None:
-        """The session begins, or goes on (`again`). modalities: that are live."""
+    async def opened(
+        self,
+        start: SessionStart,
+        bundle: Bundle,
+        profile: str,
+        modalities: tuple[str, ...],
+        key: str | None,
+        *,
+        again: bool,
+    ) -> str | None:
+        """The session begins, or goes on (`again`). modalities: that are live. Gives the token that
+        deletes a recording, where one begins."""
         self._opened = True
         event = AuditEvent.SESSION_RESUMED if again else AuditEvent.SESSION_OPENED
         self._audit.record(Entry(event, self._session, key, start.purpose, modalities))
+        if start.record is None or self._recordings is None:
+            return None
+        about = About.of(self._session, start, bundle, profile, start.record.consent)
+        if again:
+            self._recorder = await self._recordings.go_on(about)
+            return None
+        begun = await self._recordings.begin(about)
+        if begun is None:
+            return None
+        self._recorder = begun.recorder
+        return begun.token
+
+    def note(self, number: int, data: bytes | str) -> str | None:
+        """A message came, by its number in the session; empty: it had no effect. Gives why the
+        session is not recorded any more."""
+        if self._recorder is None:
+            return None
+        self._recorder.note(number, data)
+        return self._recorder.fault
+
+    async def forget(self) -> ProtocolError | None:
+        """Delete what was recorded of the session. Gives why that cannot be done now."""
+        if self._recordings is not None and self._opened:
+            try:
+                await self._recordings.forget(self._session)
+            except TimeoutError:
+                cause = "The disk does not answer, and the recording is still there."
+                return ProtocolError(ErrorCode.CAPACITY, cause)
+        return None
 
     def ended(self, reason: str, counts: Mapping[str, int]) -> None:
         """The connection is over."""
-        if self._opened:
-            self._audit.record(
-                Entry(AuditEvent.SESSION_ENDED, self._session, reason=reason, counts=counts)
-            )
+        if not self._opened:
+            return
+        self._audit.record(
+            Entry(AuditEvent.SESSION_ENDED, self._session, reason=reason, counts=counts)
+        )
+        if self._recorder is not None and self._recordings is not None:
+            self._recordings.end(self._session, self._recorder, reason)

@@ -50,6 +50,7 @@ def begin(
     *,
     keeps: bool,
     confirm: Callable[[], None],
+    note: Callable[[int, bytes | str], str | None],
 ) -> Work:
     """snapshot: what to go on from. keeps: whether events wait until what led to them is kept."""
     state = NOTHING_YET if snapshot is None else snapshot.understood
@@ -82,6 +83,7 @@ def begin(
         serving.settings,
         serving.clock,
         confirm,
+        note,
         0.0 if snapshot is None else snapshot.age_s,
     )
     others = 0 if snapshot is None else snapshot.others

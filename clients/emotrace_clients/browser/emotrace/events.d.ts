@@ -215,6 +215,12 @@ export interface Quality {
   level_db: number;
 }
 
+/** The session is recorded. */
+export interface RecordingInfo {
+  /** deletes it: DELETE /v1/recordings/{session} */
+  token: string;
+}
+
 /** How a session is taken up again after its connection broke. */
 export interface ResumeInfo {
   token: string;
@@ -271,6 +277,8 @@ export interface SessionStarted {
   notice: string;
   /** null: not asked for, or not offered */
   resume: ResumeInfo | null;
+  /** null: not asked for, or the server records nothing */
+  recording: RecordingInfo | null;
 }
 
 /** An utterance is over; its estimate follows. */
@@ -362,7 +370,7 @@ export interface Warned {
 }
 
 /** Warnings: the session goes on, and something is less than the client may expect. */
-export type WarningCode = "field_unknown" | "audio_misaligned" | "modality_missing" | "text_late" | "text_timeout" | "interim_skipped" | "backpressure" | "resume_lost" | "session_expiring" | "model_changed";
+export type WarningCode = "field_unknown" | "audio_misaligned" | "modality_missing" | "text_late" | "text_timeout" | "interim_skipped" | "backpressure" | "resume_lost" | "session_expiring" | "recording_lost" | "model_changed";
 
 export type ServerEvent =
   | SessionStarted

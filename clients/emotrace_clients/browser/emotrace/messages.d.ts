@@ -41,6 +41,12 @@ export interface Marker {
   id: string;
 }
 
+/** The session shall be recorded, and whoever is heard in it agreed to that. */
+export interface Record {
+  /** what was agreed to, or its name; the server keeps its SHA-256 */
+  consent: string;
+}
+
 /** Ends the session at once: what is being computed is broken off, and nothing is kept of it. */
 export interface SessionDelete {
   type: "session.delete";
@@ -85,6 +91,8 @@ export interface SessionStart {
   token?: string | null;
   /** keep the session where the connection breaks; sends input.ack */
   resume?: boolean;
+  /** record the session, encrypted (docs/privacy.md) */
+  record?: Record | null;
 }
 
 /**
