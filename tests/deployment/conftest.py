@@ -17,13 +17,6 @@ from deployment.containers import Engine
 from emotrace_service.metrics import Metrics
 from emotrace_service.settings import PREFIX, Settings
 
-PACKAGES = {
-    "haproxy": "haproxy",
-    "promtool": "prometheus",
-    "redis-server": "redis-server",
-}
-Program = Callable[[str], str]
-
 
 @pytest.fixture(scope="session")
 def docker(root: Path) -> Path:
@@ -40,26 +33,25 @@ def prepared(docker: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def program() -> Program:
+def program() -> Callable[[str], str]:
     """The path of a program, beside this Python or on the PATH; skips where it is absent."""
 
     def find(name: str) -> str:
         beside = Path(sys.executable).parent / name
         path = str(beside) if beside.exists() else shutil.which(name)
         if path is None:
-            pytest.skip(f"{name} is not installed (Debian: {PACKAGES.get(name, 'not packaged')})")
+            pytest.skip(f"{name} is not installed (promtool: make system-deps)")
         return path
 
     return find
 
 
 @pytest.fixture(scope="session")
-def composer(program: Callable[[str], str]) -> list[str]:
-    """`docker compose`, or `docker-compose` of version 2."""
-    for words in (["docker", "compose"], ["docker-compose"]):
-        try:
-            command = [program(words[0]), *words[1:]]
-        except pytest.skip.Exception:
+def composer() -> list[str]:
+    """`docker compose`, or `docker-compose` of version 2, beside this Python or on the PATH."""
+    beside = str(Path(sys.executable).with_name("docker-compose"))
+    for command in (["docker", "compose"], [beside], ["docker-compose"]):
+        if shutil.which(command[0]) is None:
             continue
         said = subprocess.run([*command, "version"], capture_output=True, text=True)
         if said.returncode == 0 and re.search(r"version v?[2-9]", said.stdout):
