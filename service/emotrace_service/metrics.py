@@ -27,6 +27,7 @@ SHADOW_RESULTS = ("same", "other", "dropped", "failed")
 CHANGES = ("changed", "unchanged", "refused")
 FORBIDDEN = "origin_forbidden"  # a refusal that is no error of the protocol
 WEBHOOK_RESULTS = ("delivered", "refused", "failed", "dropped", "undelivered")
+PAGE_S = 0.1
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _LAGS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0, 5.0)
 _SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0)
@@ -37,6 +38,8 @@ class Metrics:
     """One registry a server, so that two in one process (tests) do not mix."""
 
     def __init__(self) -> None:
+        self._page: bytes | None = None
+        self._page_made = 0.0
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)  # processor time, memory, open files
         self.sessions = Gauge("emotrace_sessions", "Sessions that are open", registry=self.registry)
@@ -170,6 +173,13 @@ class Metrics:
             self.refusals.labels(str(code))
         for modality in Modality:
             self.modalities.labels(modality.value).set(0)
+
+    def page(self, now: float) -> bytes:
+        """`text`, made ten times a second at most: it takes the event loop some milliseconds, and
+        whoever reaches the server may ask for it. now: in seconds of a clock that goes on."""
+        if self._page is None or now - self._page_made >= PAGE_S:
+            self._page, self._page_made = self.text(), now
+        return self._page
 
     def text(self) -> bytes:
         return generate_latest(self.registry)

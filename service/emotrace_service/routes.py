@@ -244,8 +244,10 @@ async def models(request: Request) -> dict[str, Any]:
 )
 async def metrics(request: Request) -> Response:
     """Prometheus' text format."""
+    serving = serving_of(request)
     return PlainTextResponse(
-        serving_of(request).metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8"
+        serving.metrics.page(serving.clock()),
+        media_type="text/plain; version=0.0.4; charset=utf-8",
     )
 
 

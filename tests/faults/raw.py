@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+import httpx
 from cluster import Replica
 
 from emotrace_protocol import encode
@@ -151,3 +152,11 @@ async def go_on(server: Replica, broken: Wire) -> None:
             )
         )
         await again.until("session.resumed")
+
+
+async def all_gone(server: Replica) -> None:
+    """Returns once the server has no session open."""
+    async with httpx.AsyncClient() as http, asyncio.timeout(PATIENCE_S):
+        page = ""
+        while "emotrace_sessions 0.0" not in page:
+            page = (await http.get(f"{server.url}/metrics")).text

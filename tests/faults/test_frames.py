@@ -5,13 +5,11 @@ Where a row says that the session can be taken up again, it is.
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import struct
 import zlib
 from pathlib import Path
 
-import httpx
 import pytest
 from cluster import Replica
 from faults.raw import (
@@ -22,6 +20,7 @@ from faults.raw import (
     PONG,
     TEXT,
     Wire,
+    all_gone,
     closing,
     frame,
     go_on,
@@ -247,9 +246,7 @@ async def test_row_032_a_connection_that_breaks(server: Replica, way: str) -> No
 
 async def test_row_032_nothing_is_left_of_who_is_gone(server: Replica) -> None:
     """After all that is above no session is open."""
-    async with httpx.AsyncClient() as http, asyncio.timeout(60):
-        while "emotrace_sessions 0.0" not in (await http.get(f"{server.url}/metrics")).text:
-            pass
+    await all_gone(server)
 
 
 def test_a_frame_is_what_the_library_reads() -> None:

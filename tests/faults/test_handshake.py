@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 from cluster import Replica, replica
-from faults.raw import BINARY, Wire, frame, handshake, session, wire
+from faults.raw import BINARY, Wire, all_gone, frame, handshake, session, wire
 
 from emotrace_protocol.messages import Marker, ProhibitedPurpose, SessionEnd, SessionStart
 from emotrace_service.identity import entry, new_key
@@ -141,12 +141,6 @@ async def crowd(stack: AsyncExitStack, server: Replica, number: int, key: str) -
 
 def answers(clients: list[Wire]) -> Counter[str]:
     return Counter(one.heard[0].get("code", one.heard[0]["type"]) for one in clients)
-
-
-async def all_gone(server: Replica) -> None:
-    async with httpx.AsyncClient() as http, asyncio.timeout(60):
-        while "emotrace_sessions 0.0" not in (await http.get(f"{server.url}/metrics")).text:
-            pass
 
 
 async def test_row_011_one_connection_too_many(guarded: Replica) -> None:
