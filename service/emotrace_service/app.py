@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -29,6 +30,7 @@ from emotrace_service.routes import (
 )
 from emotrace_service.serving import Serving
 from emotrace_service.settings import Settings
+from emotrace_service.tracing import load_tracing
 from emotrace_service.warming import warm
 from emotrace_service.watching import Watch
 from emotrace_service.webhook_choice import load_webhook
@@ -81,7 +83,8 @@ def create_app(
     store = load_store(settings)
     door = load_door(settings, store)
     audit = open_audit(settings.audit_log, metrics.registry, logger())
-    observers = Observers(audit, load_recordings(settings, audit, metrics.registry, logger()))
+    recordings = load_recordings(settings, audit, metrics.registry, logger())
+    observers = Observers(audit, load_tracing(os.environ), recordings)
     serving = Serving(settings, shelf, backend, metrics, logger(), store, webhook, door, observers)
 
     async def begin() -> None:

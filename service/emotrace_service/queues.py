@@ -169,7 +169,8 @@ class SlowConsumer(Exception):
 class Outlet:
     """Numbers events and holds them until they are sent, in the order of emission.
 
-    keep: called with events before they are sent, so that what led to them is kept with them.
+    keep: called with events before they are sent, so that what led to them is kept with them. told:
+    called with each as it is made.
     """
 
     def __init__(
@@ -177,8 +178,10 @@ class Outlet:
         conversation: ServerConversation,
         metrics: Metrics,
         keep: Callable[[Sequence[Told]], Awaitable[None]],
+        told: Callable[[Event], None],
     ) -> None:
         self._conversation = conversation
+        self._told = told
         self._metrics = metrics
         self._keep = keep
         self._steps = 0
@@ -240,6 +243,7 @@ class Outlet:
         event = self._conversation.number(event_type, **fields)
         if isinstance(event, Failed):
             self._metrics.refusals.labels(str(event.code)).inc()
+        self._told(event)
         self._held.append(Told(event.sequence, encode(event)))
         await self._release()
 

@@ -75,7 +75,7 @@ class Session:
         self._witness = Witness(serving.observers, self._name)
         self._conversation = ServerConversation()
         self._greeting = Greeting(socket, self._conversation, serving.metrics, self._clock)
-        self._outlet = Outlet(self._conversation, serving.metrics, self._settle)
+        self._outlet = Outlet(self._conversation, serving.metrics, self._settle, self._made)
         self._came = self._clock()
         self._continuity = Continuity(serving.store)
         self._work: Work | None = None
@@ -319,6 +319,9 @@ class Session:
                 await self._socket.send(event.text)
         await self._continuity.leave()
         return LOST
+
+    def _made(self, event: events.Event) -> None:
+        self._witness.told(event)
 
     async def _settle(self, told: Sequence[Told]) -> None:
         """Events are about to be sent: they are kept first, and posted. Raises TakenOver."""

@@ -1,4 +1,5 @@
-"""What is told of a session to those whom the operator wants to know: audit log, recording.
+"""What is told of a session to those whom the operator wants to know: audit log, traces,
+recording.
 
 None of them is there by default, and a session is the same with or without them.
 """
@@ -11,9 +12,11 @@ from typing import TYPE_CHECKING
 
 from emotrace_models.bundle import Bundle
 from emotrace_protocol.errors import ErrorCode, ProtocolError
+from emotrace_protocol.events import Event
 from emotrace_protocol.messages import SessionStart
 from emotrace_service.auditing import Audit, AuditEvent, Entry, NoAudit
 from emotrace_service.recorder import About, Recorder
+from emotrace_service.tracing import SessionTrace, Tracing
 
 if TYPE_CHECKING:
     from emotrace_service.session_recording import SessionRecordings
@@ -24,12 +27,15 @@ class Observers:
     """Of one server."""
 
     audit: Audit = field(default_factory=NoAudit)
+    tracing: Tracing | None = None
     recordings: SessionRecordings | None = None
 
     def close(self) -> None:
-        """Write what waits, for a few seconds at most. Blocks."""
+        """Write and send what waits, for a few seconds at most. Blocks."""
         if self.recordings is not None:
             self.recordings.close()
+        if self.tracing is not None:
+            self.tracing.close()
         self.audit.close()
 
 
@@ -38,6 +44,8 @@ class Witness:
 
     def __init__(self, observers: Observers, session: str) -> None:
         self._recordings = observers.recordings
+        self._tracing = observers.tracing
+        self._trace: SessionTrace | None = None
         self._audit = observers.audit
         self._session = session
         self._opened = False
@@ -63,6 +71,8 @@ class Witness:
         self._opened = True
         event = AuditEvent.SESSION_RESUMED if again else AuditEvent.SESSION_OPENED
         self._audit.record(Entry(event, self._session, key, start.purpose, modalities))
+        if self._tracing is not None:
+            self._trace = self._tracing.session(self._session, resumed=again)
         if start.record is None or self._recordings is None:
             return None
         about = About.of(self._session, start, bundle, profile, start.record.consent)
@@ -74,6 +84,11 @@ class Witness:
             return None
         self._recorder = begun.recorder
         return begun.token
+
+    def told(self, event: Event) -> None:
+        """An event is on its way to the client."""
+        if self._trace is not None:
+            self._trace.told(event)
 
     def note(self, number: int, data: bytes | str) -> str | None:
         """A message came, by its number in the session; empty: it had no effect. Gives why the
@@ -100,5 +115,7 @@ class Witness:
         self._audit.record(
             Entry(AuditEvent.SESSION_ENDED, self._session, reason=reason, counts=counts)
         )
+        if self._trace is not None:
+            self._trace.end(reason)
         if self._recorder is not None and self._recordings is not None:
             self._recordings.end(self._session, self._recorder, reason)

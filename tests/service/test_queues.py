@@ -45,7 +45,7 @@ def outlet() -> Outlet:
     async def keep(events: Sequence[Told]) -> None:
         """Nothing is kept."""
 
-    return Outlet(conversation, Metrics(), keep)
+    return Outlet(conversation, Metrics(), keep, lambda event: None)
 
 
 async def test_the_inlet_is_bounded_in_audio_and_keeps_what_it_has() -> None:
