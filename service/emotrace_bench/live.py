@@ -23,13 +23,15 @@ OVERLOAD = 3  # times what is admitted
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One number of dialogues. beyond_ms: of all finals. busy: cores that the server used."""
+    """One number of dialogues. beyond_ms: of all finals. busy: cores that the server used. late:
+    how often the event loop was by more than BLOCKED_S; blocked: and others had not the cores."""
 
     load: Load
     heard: tuple[Heard, ...]
     beyond_ms: tuple[float, ...]
     grew_ms: float
     busy: float
+    late: int
     blocked: int
     memory_mib: float | None
 
@@ -127,7 +129,8 @@ def one_run(
         tuple(ms for _, ms in pairs),
         _growth(pairs, seconds),
         took_s / (seconds + RAMP_S),
-        _blocked(after) - _blocked(before),
+        _over("emotrace_loop_lag_seconds", after) - _over("emotrace_loop_lag_seconds", before),
+        _over("emotrace_loop_held_seconds", after) - _over("emotrace_loop_held_seconds", before),
         server.memory_mib(),
     )
 
@@ -148,9 +151,8 @@ def _growth(pairs: list[tuple[float, float]], seconds: float) -> float:
     return float(np.median(last) - np.median(first)) if first and last else float("nan")
 
 
-def _blocked(metrics: dict[str, float]) -> int:
-    """How often the event loop was late by more than BLOCKED_S."""
-    name = "emotrace_loop_lag_seconds"
+def _over(name: str, metrics: dict[str, float]) -> int:
+    """How often what this histogram holds was more than BLOCKED_S."""
     within = metrics.get(f'{name}_bucket{{le="{BLOCKED_S}"}}', 0.0)
     return int(metrics.get(f"{name}_count", 0.0) - within)
 
@@ -248,6 +250,7 @@ def _service(runs: Sequence[Run]) -> Table:
             "let in",
             "cores used",
             f"loop late by over {BLOCKED_S * 1000:.0f} ms",
+            "and not for want of a core",
             "memory, MiB",
             "interims",
             "degraded to",
@@ -259,6 +262,7 @@ def _service(runs: Sequence[Run]) -> Table:
                 one.load.clients,
                 len(one.admitted),
                 round(one.busy, 2),
+                one.late,
                 one.blocked,
                 None if one.memory_mib is None else round(one.memory_mib),
                 sum(heard.interims for heard in one.heard),

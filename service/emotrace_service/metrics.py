@@ -104,6 +104,12 @@ class Metrics:
             buckets=_LAGS,
             registry=self.registry,
         )
+        self.loop_held = Histogram(
+            "emotrace_loop_held_seconds",
+            "The same without the time in which others had the cores",
+            buckets=_LAGS,
+            registry=self.registry,
+        )
         self.level = Gauge(
             "emotrace_degraded_level", "What is left out now: 0 nothing", registry=self.registry
         )

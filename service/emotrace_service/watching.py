@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import closing
 
 from emotrace_service.brownout import Brownout
+from emotrace_service.core_wait import CoreWait
 from emotrace_service.inference import InferenceBackend
 from emotrace_service.metrics import Metrics
 from emotrace_service.serving import Serving
@@ -32,14 +34,15 @@ class Watch:
 
     async def run(self) -> None:
         measured = time.monotonic()
-        with standstills(self._serving.log) as alive:
+        with standstills(self._serving.log) as alive, closing(CoreWait()) as core_wait:
             while True:
-                asleep = time.monotonic()
+                asleep, waited = time.monotonic(), core_wait.seconds()
                 await asyncio.sleep(TICK_S)
                 now = time.monotonic()
                 alive()
                 lag = max(0.0, now - asleep - TICK_S)
                 self._metrics.loop_lag.observe(lag)
+                self._metrics.loop_held.observe(max(0.0, lag - core_wait.seconds() + waited))
                 self._step(now, lag)
                 if now - measured >= MEASURE_S:
                     self._backend.watch(now)
