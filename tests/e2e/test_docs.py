@@ -71,3 +71,10 @@ def test_the_commands_exist_with_their_options() -> None:
         if ">" in arguments:
             arguments = arguments[: arguments.index(">")]
         group.commands[name].make_context(name, arguments)  # raises a usage error
+
+
+def test_the_design_has_a_place_for_every_file_of_the_service() -> None:
+    layout = (ROOT / "docs/design.md").read_text(encoding="utf-8").partition("## 3.")[0]
+    named = set(re.findall(r"\w+", layout))
+    modules = {file.stem for file in (ROOT / "service/emotrace_service").glob("[a-z]*.py")}
+    assert not modules - named
