@@ -74,7 +74,7 @@ def test_extras_exist(text: str, root: Path) -> None:
     wanted = {
         extra for extras in re.findall(r"'\.\[([\w,]+)\]'", text) for extra in extras.split(",")
     }
-    assert wanted >= {"service", "redis", "gpu", "training"}
+    assert wanted >= {"service", "redis", "recording", "otel", "gpu", "training"}
     assert wanted <= set(project["optional-dependencies"])
     assert f"ARG VERSION={project['version']}\n" in text
 
