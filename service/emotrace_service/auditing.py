@@ -19,7 +19,6 @@ class AuditEvent(StrEnum):
     SESSION_RESUMED = "session.resumed"
     SESSION_ENDED = "session.ended"
     REFUSED = "refused"  # a session, a file, a request
-    SESSION_DELETED = "session.deleted"
     FILE_ANALYZED = "file.analyzed"
     RECORDING_BEGAN = "recording.began"
     RECORDING_ENDED = "recording.ended"
