@@ -73,6 +73,8 @@ def read_start(text: str, audio: AudioFormat) -> SessionStart:
     if unknown or not isinstance(message, SessionStart):
         cause = f"`start` has fields that session.start has not: {', '.join(unknown)}."
         raise ProtocolError(ErrorCode.CONFIG_INVALID, cause, "start")
+    if message.record is not None:
+        raise ProtocolError(ErrorCode.CONFIG_INVALID, "A file is not recorded.", "record")
     return message
 
 

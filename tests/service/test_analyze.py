@@ -343,6 +343,7 @@ def test_who_wants_progress(accept: str | None, wanted: bool) -> None:
         ({"start": '{"labels": ["joy"]}'}, 422, "labels_mismatch", "labels"),
         ({"start": '{"purpose": "insurance"}'}, 403, "purpose_prohibited", "purpose"),
         ({"start": '{"bundle": "x"}'}, 422, "bundle_unknown", "bundle"),
+        ({"start": '{"record": {"consent": "yes"}}'}, 422, "config_invalid", "record"),
         ({"texts": '{"0": "x"}'}, 422, "config_invalid", "texts"),
         ({"words": "x"}, 422, "config_invalid", None),
         ({"file": "x"}, 422, "config_invalid", "file"),
