@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from emotrace_service.session_recording import SessionRecordings
 
 
+NOT_HERE = (
+    "What was recorded before is not here, and no more is: it was deleted, or cannot be reached."
+)
+
+
 @dataclass(frozen=True)
 class Observers:
     """Of one server."""
@@ -50,6 +55,7 @@ class Witness:
         self._session = session
         self._opened = False
         self._recorder: Recorder | None = None
+        self._fault: str | None = None
 
     def refused(self, code: ErrorCode, key: str | None) -> None:
         """Nothing came of the connection. key: name of the caller's, if there is one."""
@@ -78,6 +84,7 @@ class Witness:
         about = About.of(self._session, start, bundle, profile, start.record.consent)
         if again:
             self._recorder = await self._recordings.go_on(about)
+            self._fault = NOT_HERE if self._recorder is None else None
             return None
         begun = await self._recordings.begin(about)
         if begun is None:
@@ -94,7 +101,7 @@ class Witness:
         """A message came, by its number in the session; empty: it had no effect. Gives why the
         session is not recorded any more."""
         if self._recorder is None:
-            return None
+            return self._fault
         self._recorder.note(number, data)
         return self._recorder.fault
 

@@ -42,6 +42,7 @@ from emotrace_protocol.messages import (
     Record,
     SessionDelete,
     SessionEnd,
+    SessionResume,
     SessionStart,
     Transcription,
     UtteranceText,
@@ -645,4 +646,27 @@ async def test_a_recording_deleted_meanwhile_does_not_end_the_session(
         await client.closed()
     assert [one.code for one in client.of("warning")].count("recording_lost") == 1
     assert client.heard[-1].type == "session.ended"
+    assert not parts_of(folder, started)
+
+
+async def test_what_was_deleted_while_the_client_was_away_is_not_begun_again(
+    server: LiveServer, folder: Path
+) -> None:
+    async with talk(server) as client:
+        await client.say(SessionStart(resume=True, record=Record(consent="yes")))
+        started = await client.until("session.started")
+        assert isinstance(started, SessionStarted)
+        assert started.resume is not None
+        client.socket.transport.abort()
+    assert await settled(server)
+    for part in parts_of(folder, started):
+        part.unlink()
+    async with talk(server) as again:
+        await again.say(
+            SessionResume(session=started.session, token=started.resume.token, sequence=1)
+        )
+        await again.until("session.resumed")
+        await again.say(b"\0" * 3_200, SessionEnd())
+        await again.closed()
+    assert [one.code for one in again.of("warning")] == ["recording_lost"]
     assert not parts_of(folder, started)
