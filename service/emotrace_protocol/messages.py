@@ -196,7 +196,7 @@ class SessionResume(Message):
 
     type: Literal["session.resume"] = "session.resume"
     session: str = Field(
-        pattern=r"^[A-Za-z0-9_-]{1,64}$", description="as session.started named it"
+        max_length=64, pattern=r"^[A-Za-z0-9_-]+$", description="as session.started named it"
     )
     token: str = Field(max_length=128, description="the newest that the server gave")
     sequence: int = Field(ge=0, description="how many events have arrived: the number of the next")

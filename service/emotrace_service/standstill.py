@@ -13,7 +13,7 @@ from emotrace_service.errors import placed
 from emotrace_service.logs import Logger
 
 LOOK_S = 0.05
-STANDSTILL_S = 0.25
+STANDSTILL_S = 1.0
 
 
 class _Watchdog(threading.Thread):

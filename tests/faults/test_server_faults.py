@@ -77,7 +77,7 @@ async def test_row_085_where_it_stands_still_is_logged(
     stage = Stage(toy)
     watching = asyncio.create_task(Watch(stage.serving).run())
     await asyncio.sleep(0.1)
-    block(0.6)
+    block(2.0)
     await asyncio.sleep(0.1)
     watching.cancel()
     said = capsys.readouterr()

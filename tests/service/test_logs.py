@@ -117,7 +117,7 @@ async def test_invalid_messages_do_not_flood_the_log_and_are_all_counted(
     assert CANARY not in str(lines)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def toy_server(toy: Any) -> Iterator[LiveServer]:
     with live_server(toy) as running:
         yield running
