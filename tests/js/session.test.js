@@ -69,6 +69,19 @@ test("nothing is sent before the session starts, and then all of it in order", (
   ]);
 });
 
+test("a deletion goes before the sound that waits, and after the end too", async () => {
+  const { socket, session } = begin();
+  session.sendAudio(new Uint8Array(20 * SECOND));
+  session.end();
+  assert.equal(socket.of("session.end").length, 0, "sound waits before it");
+  session.delete();
+  assert.equal(socket.of("session.delete").length, 1);
+  socket.say({ ...ended(1), reason: "deleted" });
+  await session.finished;
+  session.delete();
+  assert.equal(socket.of("session.delete").length, 1, "once it is over nothing more is said");
+});
+
 test("events come in order to all three forms, and the end is told", async () => {
   const { socket, session } = begin();
   const called = [];

@@ -78,6 +78,8 @@ export interface Session extends AsyncIterable<SessionEvent> {
   marker(id: string): Promise<MarkerReached>;
   /** No more sound. Events come until `session.ended`. */
   end(): void;
+  /** Ends at once, and has the server forget all of it. `session.ended` says `deleted`. */
+  delete(): void;
   /** Leaves at once; what the server has not answered is lost, and `finished` rejects (`closed`). */
   close(): void;
 

@@ -152,6 +152,13 @@ export class Session extends EventTarget {
     this.#say({ type: "session.end" });
   }
 
+  delete() {
+    if (this.#over) return;
+    this.#ending = true;
+    this.#outbox.putFirst(encode({ type: "session.delete" })); // sound that waits is not awaited
+    this.#pump();
+  }
+
   close = () => {
     this.#finish({
       code: "closed",
