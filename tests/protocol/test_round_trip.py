@@ -68,7 +68,7 @@ def primitives(schema: dict[str, Any], definitions: dict[str, Any]) -> st.Search
         case "string" if "pattern" in schema:
             # Python's $ also matches before a last newline; JSON Schema's does not.
             whole = schema["pattern"].removesuffix("$") + r"\Z"
-            longest = schema.get("maxLength", 64)  # a pattern may bound it by itself
+            longest = schema["maxLength"]
             return st.from_regex(whole).filter(lambda s: len(s) <= longest and s.isprintable())
         case "string":
             size = schema.get("minLength", 0)
