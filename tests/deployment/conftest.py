@@ -11,10 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 import yaml
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from deployment.containers import Engine
+from prometheus_client import CollectorRegistry
 
+from emotrace_service.audit_log import AuditLog
 from emotrace_service.metrics import Metrics
+from emotrace_service.session_recording import SessionRecordings
 from emotrace_service.settings import PREFIX, Settings
 
 
@@ -67,8 +72,14 @@ def compose(docker: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def registry() -> Metrics:
-    return Metrics()
+def registry(tmp_path_factory: pytest.TempPathFactory) -> CollectorRegistry:
+    """All metrics that a server can have, which also keeps what it may be told to keep."""
+    metrics, folder = Metrics().registry, tmp_path_factory.mktemp("kept")
+    public = X25519PrivateKey.generate().public_key()
+    audit = AuditLog(folder / "audit.log", metrics, structlog.get_logger())
+    SessionRecordings(folder, public, 1, audit, metrics, structlog.get_logger()).close()
+    audit.close()
+    return metrics
 
 
 @pytest.fixture(scope="session")
