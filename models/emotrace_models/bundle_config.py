@@ -183,6 +183,8 @@ def model_config(kind: registry.Kind, entry: PartEntry) -> Any:
         TypeAdapter(config_type).validate_json(json.dumps(entry.config), strict=True)
     except ValidationError as error:
         raise registry.BadConfig(f"{called}: {_first(error)}") from error
+    except ArithmeticError as error:  # 0 heads, say, where the width is to be a multiple of them
+        raise registry.BadConfig(f"{called}: no model has such sizes: {error}") from error
     return registry.configured(kind, entry.name, entry.config)
 
 

@@ -6,7 +6,6 @@ its estimates are those of a stream of the same samples.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import secrets
 import sys
@@ -23,11 +22,11 @@ from emotrace_protocol.errors import ErrorCode, ProtocolError
 from emotrace_protocol.messages import AudioFormat, SessionStart, Text
 from emotrace_protocol.order import ServerConversation
 from emotrace_service.auditing import AuditEvent, Entry
+from emotrace_service.decoding import Decoding
 from emotrace_service.errors import EngineClosed
 from emotrace_service.identity import Caller
 from emotrace_service.notices import Notices
 from emotrace_service.opening import plan_session, started_fields
-from emotrace_service.recordings import Recording
 from emotrace_service.serving import Serving
 from emotrace_service.texts import ClientTexts
 from emotrace_service.understanding import Understanding
@@ -84,7 +83,7 @@ class Analysis:
     def __init__(
         self,
         serving: Serving,
-        recording: Recording,
+        recording: Decoding,
         start: SessionStart,
         words: Mapping[int, Transcript],
         caller: Caller | None,
@@ -145,9 +144,8 @@ class Analysis:
         fields = started_fields(self._name, self._plan, self._serving.settings)
         await self._emit(events.SessionStarted, **fields)
         taken = 0
-        blocks = self._recording.blocks()
         try:
-            while (block := await asyncio.to_thread(next, blocks, None)) is not None:
+            async for block in self._recording.blocks():
                 if await gone():
                     break
                 await understanding.hear((block,), clock())
@@ -160,6 +158,10 @@ class Analysis:
             await understanding.close()
             self._note()
         await self._emit(events.SessionEnded, reason="client", totals=self._totals(taken))
+
+    def close(self) -> None:
+        """Nothing more of the file is wanted."""
+        self._recording.close()
 
     def _note(self) -> None:
         counts = {"audio_ms": self._understanding.taken_ms, "utterances": self.utterances}
@@ -197,11 +199,17 @@ async def open_analysis(
     words_text: str,
     caller: Caller | None = None,
 ) -> Analysis:
-    """caller: who asks. Raises ProtocolError where the file or the form's fields are of no use."""
+    """To be closed. caller: who asks. Raises ProtocolError where the file or the form's fields are
+    of no use."""
     words = read_words(words_text)
     seconds = serving.settings.max_file_minutes * 60
-    recording = await asyncio.to_thread(Recording, data, seconds)
-    return Analysis(serving, recording, read_start(start_text, recording.audio), words, caller)
+    recording = await serving.decoders.open(data, seconds)
+    try:
+        start = read_start(start_text, recording.audio)
+        return Analysis(serving, recording, start, words, caller)
+    except BaseException:
+        recording.close()
+        raise
 
 
 async def analyze(
@@ -217,8 +225,11 @@ async def analyze(
     gone: whether whoever asked, `caller`, has left. Raises ProtocolError.
     """
     analysis = await open_analysis(serving, data, start_text, words_text, caller)
-    async for _ in analysis.steps(gone):
-        pass
+    try:
+        async for _ in analysis.steps(gone):
+            pass
+    finally:
+        analysis.close()
     return report(analysis.said)
 
 

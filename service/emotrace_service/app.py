@@ -88,6 +88,7 @@ def create_app(
     serving = Serving(settings, shelf, backend, metrics, logger(), store, webhook, door, observers)
 
     async def begin() -> None:
+        await asyncio.to_thread(serving.decoders.prepare)
         await warm(serving)
         if on_ready is not None:
             on_ready(serving)
@@ -104,6 +105,7 @@ def create_app(
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
+        await asyncio.to_thread(serving.decoders.close)
         await backend.close()
         if serving.store is not None:
             await serving.store.close()

@@ -174,6 +174,7 @@ async def analyze_file(request: Request) -> Response:
         if not wants_progress(request.headers.get("accept")):
             return JSONResponse(await analyze(serving, data, start, words, gone, caller))
         analysis = await open_analysis(serving, data, start, words, caller)
+        admitted.callback(analysis.close)
         return ProgressResponse(serving, analysis, gone, admitted.pop_all())
 
 

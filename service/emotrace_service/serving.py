@@ -17,6 +17,7 @@ from emotrace_protocol.events import ModalityStatus
 from emotrace_protocol.messages import Transcription
 from emotrace_service.admission import Admission, Cost
 from emotrace_service.brownout import CLOSED_LEVEL
+from emotrace_service.decoding import Decoders
 from emotrace_service.door import Door
 from emotrace_service.inference import InferenceBackend
 from emotrace_service.logs import Logger
@@ -83,6 +84,7 @@ class Serving:
         self.store = store
         self.webhook = webhook
         self.door = door or Door(None, None)
+        self.decoders = Decoders(settings, log)
         self.observers = observers or Observers()
         self.clock = clock
         self.ready = False

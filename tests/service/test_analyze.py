@@ -288,6 +288,8 @@ async def test_work_stops_when_nobody_listens(toy: Path) -> None:
     while "progress" not in await anext(told):
         pass
     await told.aclose()
+    analysis.close()
+    stage.serving.decoders.close()
     assert 0 < analysis.audio_ms < 5_000
     assert analysis.said[-1].type == "session.started"
 
@@ -300,6 +302,7 @@ async def test_work_stops_when_the_request_is_gone(toy: Path) -> None:
         return next(asked) == 3
 
     report = await analyze(stage.serving, sound(np.zeros(60 * 16_000)), "{}", "[]", gone)
+    stage.serving.decoders.close()
     assert report["audio_ms"] == 3_000
 
 
@@ -313,6 +316,8 @@ async def test_a_fault_during_the_work_is_told_without_its_text(toy: Path) -> No
     analysis = await open_analysis(stage.serving, sound(np.zeros(32_000)), "{}", "[]")
     with capture_logs() as logs:
         told = [line async for line in tell(stage.serving, analysis, here)]
+    analysis.close()
+    stage.serving.decoders.close()
     assert told[-1].startswith("event: error")
     assert '"internal"' in told[-1]
     assert "private" not in "".join(told) + str(logs)
