@@ -14,7 +14,13 @@ from websockets.exceptions import InvalidHandshake, InvalidStatus, InvalidURI
 from emotrace_clients.errors import ServerNotReady, ServerUnreachable
 from emotrace_clients.line import OnConnection
 from emotrace_clients.session import Session
-from emotrace_protocol.messages import AudioFormat, Endpointing, SessionStart, Transcription
+from emotrace_protocol.messages import (
+    AudioFormat,
+    Endpointing,
+    Record,
+    SessionStart,
+    Transcription,
+)
 
 DEFAULT_URL = "ws://127.0.0.1:8080/v1/stream"
 DEFAULT_EVENT_BUFFER = 4_096
@@ -36,6 +42,7 @@ async def connect(
     bundle: str | None = None,
     labels: Sequence[str] | str | None = None,
     purpose: str | None = None,
+    record: str | None = None,
     event_buffer: int = DEFAULT_EVENT_BUFFER,
     resume: bool = True,
     on_connection: OnConnection | None = None,
@@ -48,6 +55,8 @@ async def connect(
     transcription: auto, client or off (docs/protocol.md, Text).
     labels: one of the bundle's label sets, by its names or by its scheme ("common4"); default: the
         bundle's own. `session.started.label_sets` has them all.
+    record: have the session recorded, if the server does that (`session.started.recording`): what
+        those who are heard agreed to, or its name.
     event_buffer: how many events may wait to be read.
     resume: where the connection breaks, open another and go on with the session, if the server
         offers it (`session.started.resume`). What was sent meanwhile is kept and sent then, events
@@ -71,6 +80,7 @@ async def connect(
         bundle=bundle,
         labels=labels if labels is None or isinstance(labels, str) else tuple(labels),
         purpose=purpose,
+        record=None if record is None else Record(consent=record),
         resume=resume,
     )
     socket = await _open(url)

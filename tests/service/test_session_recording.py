@@ -34,13 +34,13 @@ from prometheus_client import CollectorRegistry
 from typer.testing import CliRunner
 from undaunted import PATIENT, Undaunted, lasting
 
+from emotrace_clients import connect
 from emotrace_models.bundle import Bundle
 from emotrace_protocol import Event, Message, decode_event
 from emotrace_protocol.events import SessionStarted, SpeechEnded
 from emotrace_protocol.messages import (
     Marker,
     Record,
-    SessionDelete,
     SessionEnd,
     SessionResume,
     SessionStart,
@@ -616,15 +616,13 @@ async def test_only_who_asks_with_consent_is_recorded(server: LiveServer, folder
 
 
 async def test_a_deleted_session_leaves_no_recording(server: LiveServer, folder: Path) -> None:
-    async with talk(server) as client:
-        await client.say(SessionStart(record=Record(consent="yes")))
-        started = await client.until("session.started")
-        assert isinstance(started, SessionStarted)
-        assert parts_of(folder, started)
-        await client.say(b"\0" * 3_200, SessionDelete())
-        await client.until("session.ended")
-        assert not parts_of(folder, started), "it is gone when the client is told"
-        await client.closed()
+    async with connect(server.stream_url, record="yes") as session:
+        assert parts_of(folder, session.started)
+        await session.send_audio(b"\0" * 3_200)
+        await session.delete()
+        events = [event async for event in session]
+        assert not parts_of(folder, session.started), "it is gone when the client is told"
+    assert events[-1].type == "session.ended"
 
 
 async def test_a_recording_deleted_meanwhile_does_not_end_the_session(
