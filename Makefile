@@ -2,6 +2,7 @@
 #   make serve   the server with the shipped bundle and the demo page on http://127.0.0.1:8080/
 #   make demo    stream the demo dialogue to a running server
 #   make test    the whole test suite          make check   lint, types, import rules, generated docs
+#   make test-robustness   the long proofs that no input and no peer does harm
 #   make train   all training steps, from raw corpora (DATA=folder) to a bundle
 #   make train-free   the bundle of freely licensed data alone
 #   make test-images   the container images, built and run (as root; Debian: podman runc netavark aardvark-dns debootstrap)
@@ -16,7 +17,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet $(PIP_FL
 DATA ?= ../shared/data
 SYSTEM_PACKAGES := chromium espeak-ng pulseaudio pulseaudio-utils libasound2-plugins libportaudio2 redis-server haproxy prometheus openssl strace libfaketime iproute2 $(if $(shell command -v npm),,nodejs npm)
 
-.PHONY: serve demo test test-long check bench bench-parts train train-free test-integrations first-emotion screenshots js-tools compose-tool test-images system-deps clean
+.PHONY: serve demo test test-long test-robustness check bench bench-parts train train-free test-integrations first-emotion screenshots js-tools compose-tool test-images system-deps clean
 .DEFAULT_GOAL := serve
 
 $(BIN)/python:
@@ -47,6 +48,10 @@ test: $(VENV)/.dev
 
 test-long: $(VENV)/.dev
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m long
+
+# Autobahn's 517 cases, five million fuzzed inputs, ten thousand sessions: three quarters of an hour.
+test-robustness: $(VENV)/.dev
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -s -m long tests/robustness
 
 check: $(VENV)/.dev
 	@$(BIN)/ruff check .

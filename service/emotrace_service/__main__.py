@@ -196,8 +196,8 @@ def tell(serving: Serving, url: str) -> None:
     ]
     if serving.settings.backend == "ray":
         lines.append(f"  models    run on the Ray cluster {serving.settings.ray_address!r}")
-    if not serving.settings.on_loopback:
-        lines.append("  Anybody who can reach this address can use it: there is no sign-in yet.")
+    if serving.door.open and not serving.settings.on_loopback:
+        lines.append("  Anybody who can reach this address can use it: it asks for no key.")
     lines.append(f"  {NOTICE}")
     print("\n".join(lines), flush=True)
 
