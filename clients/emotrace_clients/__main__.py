@@ -42,7 +42,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Url = Annotated[str, typer.Option(help="The server's stream.")]
+Url = Annotated[
+    str, typer.Option(help="The server's stream. A key for it goes into EMOTRACE_API_KEY.")
+]
 Speakers = Annotated[
     str, typer.Option(help="Names, one a channel, with commas: Ann,Ben. Default A,B,...")
 ]

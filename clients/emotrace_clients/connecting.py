@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -26,6 +27,7 @@ DEFAULT_URL = "ws://127.0.0.1:8080/v1/stream"
 DEFAULT_EVENT_BUFFER = 4_096
 OPEN_TIMEOUT_S = 10.0
 PING_EVERY_S = 5.0  # a connection that is dead without a word is found out while all sound is kept
+API_KEY = "EMOTRACE_API_KEY"
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -43,6 +45,7 @@ async def connect(
     labels: Sequence[str] | str | None = None,
     purpose: str | None = None,
     record: str | None = None,
+    key: str | None = None,
     event_buffer: int = DEFAULT_EVENT_BUFFER,
     resume: bool = True,
     on_connection: OnConnection | None = None,
@@ -57,6 +60,8 @@ async def connect(
         bundle's own. `session.started.label_sets` has them all.
     record: have the session recorded, if the server does that (`session.started.recording`): what
         those who are heard agreed to, or its name.
+    key: for a server that asks for one; default: EMOTRACE_API_KEY of the environment. Send it to
+        wss:// addresses only, or within a network that you trust.
     event_buffer: how many events may wait to be read.
     resume: where the connection breaks, open another and go on with the session, if the server
         offers it (`session.started.resume`). What was sent meanwhile is kept and sent then, events
@@ -83,8 +88,8 @@ async def connect(
         record=None if record is None else Record(consent=record),
         resume=resume,
     )
-    socket = await _open(url)
-    session = Session(socket, start, event_buffer, partial(_open, url), on_connection)
+    open_ = partial(_open, url, os.environ.get(API_KEY) if key is None else key)
+    session = Session(await open_(), start, event_buffer, open_, on_connection)
     try:
         async with asyncio.timeout(OPEN_TIMEOUT_S):
             await session.open()
@@ -103,7 +108,7 @@ async def connect(
         await session.close()
 
 
-async def _open(url: str) -> websockets.asyncio.client.ClientConnection:
+async def _open(url: str, key: str | None) -> websockets.asyncio.client.ClientConnection:
     try:
         host = urlsplit(url).hostname
         return await websockets.asyncio.client.connect(
@@ -112,6 +117,7 @@ async def _open(url: str) -> websockets.asyncio.client.ClientConnection:
             open_timeout=OPEN_TIMEOUT_S,
             ping_interval=PING_EVERY_S,
             proxy=None if host in LOOPBACK else True,
+            additional_headers={"Authorization": f"Bearer {key}"} if key else None,
         )
     except (InvalidURI, ValueError):
         raise ServerUnreachable(
@@ -133,6 +139,11 @@ def _refused(url: str, status: int) -> ServerUnreachable | ServerNotReady:
         return ServerNotReady(
             f"The server at {url} takes no session now (HTTP {status}): it is full or still "
             "starting. Try again in a moment; its /readyz says more."
+        )
+    if status == 401:
+        return ServerNotReady(
+            f"The server at {url} does not know this key (HTTP 401). Whoever runs it can make one: "
+            f"emotrace-serve keys new NAME. It goes into {API_KEY}, or connect(key=...)."
         )
     if status == 403:
         return ServerNotReady(

@@ -19,6 +19,7 @@ from emotrace_models.licences import Policy
 from emotrace_service.errors import StartRefused
 
 PREFIX = "EMOTRACE_"
+CLIENTS = "EMOTRACE_API_KEY"  # which is theirs, and may be set on the same machine
 MEMORY = "memory"
 AUTO, NONE = "auto", "none"  # what a setting that names weights may say instead
 
@@ -287,7 +288,9 @@ def load_settings(**options: Any) -> Settings:
     """Settings from options (None: not given), environment and defaults. Raises StartRefused."""
     known = {PREFIX + name.upper() for name in Settings.model_fields}
     strangers = [
-        name for name in os.environ if name.upper().startswith(PREFIX) and name.upper() not in known
+        name
+        for name in os.environ
+        if name.upper().startswith(PREFIX) and name.upper() not in {*known, CLIENTS}
     ]
     if strangers:
         raise StartRefused(
