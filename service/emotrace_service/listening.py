@@ -182,7 +182,9 @@ class Listener:
         try:
             message, unknown = decode_message(text)
         except ProtocolError as error:
-            await self._refuse(error, self._receipts.take())
+            refused = self._receipts.take()
+            if refused is not None:  # else it was said again, and was refused already
+                await self._refuse(error, refused)
             return
         number = None
         if isinstance(message, Ack):
