@@ -127,11 +127,13 @@ class Decoders:
         self._lock = threading.Lock()
         self._spare: subprocess.Popen[bytes] | None = None
         self._warned = False
+        self._closed = False
 
     def prepare(self) -> None:
         """Start the process of the first file."""
         with self._lock:
-            self._spare = self._spare or self._start()
+            if not self._closed:
+                self._spare = self._spare or self._start()
 
     async def open(self, data: bytes, max_seconds: float) -> Decoding:
         """A file whose header has been read; `close` it. Raises ProtocolError."""
@@ -147,14 +149,16 @@ class Decoders:
         return decoding
 
     def close(self) -> None:
+        """No process waits any more."""
         with self._lock:
+            self._closed = True
             if self._spare is not None:
                 Decoding(self._spare, self._deadline_s).close()
                 self._spare = None
 
     def _take(self) -> subprocess.Popen[bytes]:
         with self._lock:
-            mine, self._spare = self._spare, self._start()
+            mine, self._spare = self._spare, None if self._closed else self._start()
         if mine is not None and mine.poll() is not None:
             Decoding(mine, self._deadline_s).close()
             mine = None

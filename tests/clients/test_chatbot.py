@@ -53,7 +53,7 @@ def emotrace() -> Iterator[LiveServer]:
 @contextmanager
 def running(app: Any) -> Iterator[str]:
     """The address of the chatbot's talk."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None))
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:

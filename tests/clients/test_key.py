@@ -12,7 +12,7 @@ from fakes import toy_bundle
 from live import LiveServer, demo_pcm, live_server, pieces
 
 from emotrace_clients import ServerNotReady, SessionFailed, connect
-from emotrace_clients.connecting import API_KEY
+from emotrace_clients.connecting import KEY_VARIABLE
 from emotrace_clients.sync import connect as connect_now
 from emotrace_service.identity import entry, new_key
 
@@ -35,7 +35,7 @@ async def test_a_key_lets_in_and_back_in(
 ) -> None:
     options: dict[str, Any] = {"key": KEY} if given == "argument" else {}
     if given == "environment":
-        monkeypatch.setenv(API_KEY, KEY)
+        monkeypatch.setenv(KEY_VARIABLE, KEY)
     chunks = pieces(PCM, 16_000)
     async with connect(server.stream_url, audio=AUDIO, **options) as session:
         cut = random.Random(0).randrange(2, len(chunks))
@@ -58,7 +58,7 @@ def test_the_client_without_async_has_it_too(server: LiveServer) -> None:
 async def test_without_or_with_a_wrong_one_the_cure_is_named(
     server: LiveServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv(API_KEY, raising=False)
+    monkeypatch.delenv(KEY_VARIABLE, raising=False)
     with pytest.raises(SessionFailed, match="key"):
         async with connect(server.stream_url):
             pass
@@ -73,5 +73,5 @@ def test_a_server_on_the_same_machine_is_not_disturbed(
 ) -> None:
     from emotrace_service.settings import load_settings
 
-    monkeypatch.setenv(API_KEY, KEY)
+    monkeypatch.setenv(KEY_VARIABLE, KEY)
     assert KEY not in repr(load_settings())

@@ -229,9 +229,7 @@ class TestReceiver:
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
-        config = uvicorn.Config(
-            module.create_app([secret_of(9), SECRET]), port=0, log_level="error"
-        )
+        config = uvicorn.Config(module.create_app([secret_of(9), SECRET]), port=0, log_config=None)
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run)
         thread.start()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -214,7 +215,8 @@ async def test_a_file_says_the_same(stage: Stage) -> None:
     async def here() -> bool:
         return False
 
-    report = await analyze(stage.serving, file.getvalue(), json.dumps({}), "[]", here)
+    with closing(stage.serving.decoders):
+        report = await analyze(stage.serving, file.getvalue(), json.dumps({}), "[]", here)
     kinds = [event["type"] for event in report["events"]]
     assert kinds == live.types
     final = next(event for event in report["events"] if event["type"] == "emotion.final")
@@ -268,7 +270,8 @@ async def test_every_turn_of_the_demo_is_speech(toy: Path, root: Path) -> None:
     async def here() -> bool:
         return False
 
-    report = await analyze(stage.serving, file.getvalue(), json.dumps({}), "[]", here)
+    with closing(stage.serving.decoders):
+        report = await analyze(stage.serving, file.getvalue(), json.dumps({}), "[]", here)
     assert len(report["utterances"]) >= 6
     assert all(entry["label"] is not None for entry in report["utterances"])
     assert not any(entry["rejected"] for entry in report["utterances"])
