@@ -27,7 +27,7 @@ DEFAULT_URL = "ws://127.0.0.1:8080/v1/stream"
 DEFAULT_EVENT_BUFFER = 4_096
 OPEN_TIMEOUT_S = 10.0
 PING_EVERY_S = 5.0  # a connection that is dead without a word is found out while all sound is kept
-API_KEY = "EMOTRACE_API_KEY"
+KEY_VARIABLE = "EMOTRACE_API_KEY"
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -88,7 +88,7 @@ async def connect(
         record=None if record is None else Record(consent=record),
         resume=resume,
     )
-    open_ = partial(_open, url, os.environ.get(API_KEY) if key is None else key)
+    open_ = partial(_open, url, os.environ.get(KEY_VARIABLE) if key is None else key)
     session = Session(await open_(), start, event_buffer, open_, on_connection)
     try:
         async with asyncio.timeout(OPEN_TIMEOUT_S):
@@ -143,7 +143,7 @@ def _refused(url: str, status: int) -> ServerUnreachable | ServerNotReady:
     if status == 401:
         return ServerNotReady(
             f"The server at {url} does not know this key (HTTP 401). Whoever runs it can make one: "
-            f"emotrace-serve keys new NAME. It goes into {API_KEY}, or connect(key=...)."
+            f"emotrace-serve keys new NAME. It goes into {KEY_VARIABLE}, or connect(key=...)."
         )
     if status == 403:
         return ServerNotReady(
