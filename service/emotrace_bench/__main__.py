@@ -152,7 +152,11 @@ def scale(
         from emotrace_bench import sessions as idle
         from emotrace_bench.live_server import own_server
 
-        settings = {"EMOTRACE_COMPUTE_BUDGET": "100", "EMOTRACE_MAX_SESSIONS": str(sessions)}
+        settings = {
+            "EMOTRACE_COMPUTE_BUDGET": "100",
+            "EMOTRACE_MAX_SESSIONS": str(sessions),
+            "EMOTRACE_NEW_SESSIONS_A_SECOND": "100000",
+        }
         with own_server(settings) as server:
             result = idle.measure(server, sessions, seed)
         _deliver(result, out, plot)
