@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -173,3 +175,16 @@ def test_a_path_is_no_name_of_a_shipped_bundle(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(BundleMissing):
         bundle_path(name)
+
+
+def test_to_check_a_bundle_loads_no_compiler() -> None:
+    """70 MB, in the server and in each of its compute processes."""
+    code = (
+        "import sys\n"
+        "from emotrace_models.bundle import Bundle, shipped_bundles\n"
+        "for path in shipped_bundles().values():\n"
+        "    Bundle.load(path)\n"
+        "print({'sympy', 'torch._dynamo'} & set(sys.modules))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

@@ -76,7 +76,7 @@ class CompactAcoustic(Encoder):
         self.width = config.width
         self.members = nn.ModuleList(AcousticTower(config.tower()) for _ in range(config.members))
         # Mean and deviation of each column over the training speakers.
-        self.register_buffer("prior", torch.stack([torch.zeros(KEPT), torch.ones(KEPT)]))
+        self.register_buffer("prior", torch.tensor([[0.0] * KEPT, [1.0] * KEPT]))
 
     @classmethod
     def small(cls) -> tuple[CompactAcousticConfig, Mapping[str, bytes]]:

@@ -19,6 +19,10 @@ EMOTIONS = (
     "anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise", "boredom",
 )  # fmt: skip
 
+# Orthogonal rows: Hadamard's matrix, by Sylvester.
+SIGNS = torch.tensor(
+    [[(-1.0) ** (row & column).bit_count() for column in range(8)] for row in range(8)]
+)
 _MERGES = {"calm": "neutral", "excitement": "happiness"}
 
 
@@ -36,11 +40,8 @@ def class_prototypes(width: int) -> Tensor:
     size = len(EMOTIONS)
     if width < size or width % size:
         raise ValueError(f"prototypes need a width that is a multiple of {size}, not {width}")
-    rows = torch.ones(1, 1)
-    while len(rows) < size:  # Sylvester's construction
-        rows = torch.cat([torch.cat([rows, rows], 1), torch.cat([rows, -rows], 1)], 0)
     scale: float = width**-0.5
-    return rows.repeat(1, width // size) * scale
+    return SIGNS.repeat(1, width // size) * scale
 
 
 def in_frame(vectors: Tensor) -> Tensor:
