@@ -17,7 +17,7 @@ python-websockets' sans-IO core).
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Mapping
 from enum import Enum, auto
 from typing import Any, TypeVar
@@ -72,7 +72,7 @@ class ServerConversation:
         self.counts: Counter[str] = Counter()
         self.acknowledged = -1
         self._fatal = False
-        self._invalid_at: deque[float] = deque(maxlen=MAX_INVALID)
+        self._invalid_at: tuple[float, ...] = ()  # the last ones
 
     def receive(self, message: Message) -> None:
         """Takes note of a client's message. Raises ProtocolError if it may not come now."""
@@ -115,7 +115,7 @@ class ServerConversation:
 
         now_s: any clock that does not go back.
         """
-        self._invalid_at.append(now_s)
+        self._invalid_at = (*self._invalid_at, now_s)[-MAX_INVALID:]
         if len(self._invalid_at) == MAX_INVALID and now_s - self._invalid_at[0] < INVALID_WINDOW_S:
             raise ProtocolError(
                 ErrorCode.TOO_MANY_ERRORS,

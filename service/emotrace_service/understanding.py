@@ -6,10 +6,8 @@ bytes -> Framer -> VoiceDetector -> Segmenter -> Judge (speech?, words, Predicto
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import islice
 
 from emotrace_models.types import SAMPLE_RATE, Frame, Transcript, Utterance
 from emotrace_protocol import events
@@ -110,9 +108,10 @@ class Understanding:
         self._busy = busy
         self._blind = blind
         self._voices = state.voices or tuple(backend.start_voice() for _ in plan.speakers)
-        self._due = deque(state.due)
-        self._heard = deque(state.heard)
-        self._items = deque(state.items)
+        # Lists, since few wait, and an empty deque takes more memory than all else here.
+        self._due = list(state.due)
+        self._heard = list(state.heard)
+        self._items = list(state.items)
         self._speakers = {*plan.speakers, *state.speakers}
         self._nonfinite = state.nonfinite
         self._last_speech = state.last_speech
@@ -289,7 +288,7 @@ class Understanding:
             if self._items:
                 await self._act(arrival)
             elif self._heard:
-                block, row = self._heard.popleft()
+                block, row = self._heard.pop(0)
                 self._items += self._segmenter.push(block, row.tolist())
                 self._check_speech()
             else:
@@ -298,13 +297,13 @@ class Understanding:
     async def _detect(self) -> None:
         """The next second of what is due."""
         begun = self._clock()
-        run = tuple(islice(self._due, BLOCKS_A_RUN))
+        run = tuple(self._due[:BLOCKS_A_RUN])
         detected = await self._backend.detect([heard for _, heard in run], self._voices)
         self._detection.observe(self._clock() - begun)
         self._metrics.heard_s += sum(block.length for block, _ in run) / SAMPLE_RATE
         self._voices = detected.states
         for (block, _), row in zip(run, detected.probabilities, strict=True):
-            self._due.popleft()
+            self._due.pop(0)
             self._heard.append((block, row))
 
     async def _act(self, arrival: float) -> None:
@@ -312,7 +311,7 @@ class Understanding:
         item = self._items[0]
         if isinstance(item, SpeechStarted):
             async with self.notices.step():
-                self._items.popleft()
+                self._items.pop(0)
                 self.utterances += 1
                 self._texts.announce(item.index)
                 await self.notices.emit(
@@ -323,19 +322,19 @@ class Understanding:
                 )
             self.judge.prepare(item.speaker)
         elif isinstance(item, InterimDue):
-            self._items.popleft()
+            self._items.pop(0)
             await self._interims.start(self.judge.dialogue, self._seen(item.utterance))
         elif isinstance(item, PauseHeard):
-            self._items.popleft()
+            self._items.pop(0)
             if not self._busy():
                 self.judge.foresee(self._seen(item.utterance))
         elif isinstance(item, PauseOver):
-            self._items.popleft()
+            self._items.pop(0)
             self.judge.forget(item.index)
         else:
             await self._interims.give_up(item.utterance.index)
             async with self.notices.step():
-                self._items.popleft()
+                self._items.pop(0)
                 await self.notices.emit(
                     events.SpeechEnded, **place_fields(item.utterance), reason=item.reason
                 )
