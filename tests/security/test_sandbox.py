@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -166,13 +167,10 @@ def children() -> set[int]:
     """Decoders that this process has."""
     found = set()
     for task in Path("/proc/self/task").iterdir():
-        for pid in map(int, (task / "children").read_text().split()):
-            try:
-                command = Path(f"/proc/{pid}/cmdline").read_bytes()
-            except OSError:
-                continue
-            if b"decoder_process" in command:
-                found.add(pid)
+        with suppress(OSError):  # threads and processes end meanwhile
+            for pid in map(int, (task / "children").read_text().split()):
+                if b"decoder_process" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    found.add(pid)
     return found
 
 
