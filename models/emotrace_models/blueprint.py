@@ -41,7 +41,8 @@ class BlueprintMismatch(ValueError):
 
 class _Counted(TorchFunctionMode):
     """Counts the calls that make tensors, and raises BlueprintMismatch past `most` of them: of a
-    million layers, say. Other calls pass, since some restore what had been changed on the way out.
+    million layers, say. Other calls pass, since some restore what had been changed on the way out,
+    but for those that only give values, which a tensor here has not.
     """
 
     def __init__(self, most: int) -> None:

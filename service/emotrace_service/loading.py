@@ -31,6 +31,7 @@ from emotrace_service.licence_policy import check_bundle, check_weights
 from emotrace_service.logs import logger
 from emotrace_service.memory_store import MemoryStore
 from emotrace_service.metrics import Metrics
+from emotrace_service.opening import comparable
 from emotrace_service.session_store import SessionStore
 from emotrace_service.settings import MEMORY, Settings
 from emotrace_service.shelf import Shelf
@@ -115,10 +116,7 @@ def load_shelf(settings: Settings) -> Shelf:
     shadow = load_bundle(settings.shadow, settings)
     _give_detector([shadow], settings)
     default = next(iter(bundles.values()))
-    if not any(
-        set(shadow.projected(scheme).labels.names) == set(default.labels.names)
-        for scheme in shadow.schemes
-    ):
+    if comparable(shadow, default) is None:
         raise StartRefused(
             f"The shadow {shadow.name!r} has no label set with the classes of {default.name!r} "
             f"({', '.join(default.labels.names)}), so nothing could be compared. Serve it under "

@@ -113,7 +113,7 @@ def plan_session(
         idle_samples=settings.idle_no_speech_ms * SAMPLE_RATE // 1_000,
         modalities=modalities,
         interim_refused=WORDS_COME_LAST if start.interim and wordless else None,
-        shadow=_comparable(shadow, bundle) if chosen is next(iter(bundles.values())) else None,
+        shadow=comparable(shadow, bundle) if chosen is next(iter(bundles.values())) else None,
     )
 
 
@@ -133,8 +133,8 @@ def label_sets(bundle: Bundle) -> dict[str, tuple[str, ...]]:
     return {scheme: view.labels.names for scheme, view in _views(bundle).items()}
 
 
-def _comparable(shadow: Bundle | None, bundle: Bundle) -> Bundle | None:
-    """The shadow's view with the session's classes; None: it has none."""
+def comparable(shadow: Bundle | None, bundle: Bundle) -> Bundle | None:
+    """The shadow's view with the bundle's classes; None: it has none."""
     if shadow is None:
         return None
     alike = (
