@@ -84,8 +84,8 @@ def create_app(
     door = load_door(settings, store)
     audit = open_audit(settings.audit_log, metrics.registry, logger())
     recordings = load_recordings(settings, audit, metrics.registry, logger())
-    observers = Observers(audit, load_tracing(os.environ), recordings)
-    serving = Serving(settings, shelf, backend, metrics, logger(), store, webhook, door, observers)
+    observers = Observers(audit, load_tracing(os.environ), recordings, webhook)
+    serving = Serving(settings, shelf, backend, metrics, logger(), store, door, observers)
 
     async def begin() -> None:
         await asyncio.to_thread(serving.decoders.prepare)

@@ -27,7 +27,6 @@ from emotrace_service.pacing import Bucket
 from emotrace_service.session_store import SessionStore
 from emotrace_service.settings import Settings
 from emotrace_service.shelf import Shelf
-from emotrace_service.webhook import Webhook
 from emotrace_service.witness import Observers
 
 RETRY_AFTER_MS = 5_000
@@ -58,8 +57,7 @@ class Serving:
     shelf: of bundles; it is replaced when others are served. store: of sessions that can be taken
     up again; None: none can. ready: whether the models have been run once; fault: why they could
     not be. level: what is left out now (emotrace_service.brownout). share: of the machine, used in
-    the last second. webhook: where events are posted as well; None: nowhere. door: who may come in.
-    observers: who is told of sessions besides.
+    the last second. door: who may come in. observers: who is told of sessions besides.
     """
 
     def __init__(
@@ -70,7 +68,6 @@ class Serving:
         metrics: Metrics,
         log: Logger,
         store: SessionStore | None = None,
-        webhook: Webhook | None = None,
         door: Door | None = None,
         observers: Observers | None = None,
         *,
@@ -82,7 +79,6 @@ class Serving:
         self.metrics = metrics
         self.log = log
         self.store = store
-        self.webhook = webhook
         self.door = door or Door(None, None)
         self.decoders = Decoders(settings, log)
         self.observers = observers or Observers()

@@ -326,9 +326,7 @@ class Session:
     async def _settle(self, told: Sequence[Told]) -> None:
         """Events are about to be sent: they are kept first, and posted. Raises TakenOver."""
         await self._keep(told)
-        if self._serving.webhook is not None:
-            for one in told:
-                self._serving.webhook.offer(self._name, one.text)
+        self._witness.post(told)
 
     async def _keep(self, told: Sequence[Told]) -> None:
         """Raises TakenOver."""

@@ -2,7 +2,8 @@
 
 Posts are signed as Standard Webhooks says (standardwebhooks.com). Those of one session follow one
 another, in order; those of different sessions do not wait for each other. No session ever waits for
-a post: what does not fit into the queue is dropped, and counted.
+a post: what does not fit into the queue is dropped, and counted. What waits of a session that is
+deleted is dropped at once.
 """
 
 from __future__ import annotations
@@ -14,15 +15,17 @@ import random
 import time
 from base64 import b64encode
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Coroutine
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from hashlib import sha256
 from http import HTTPStatus
+from typing import Any
 
 import httpx
 
+from emotrace_service.endings import Deleted, unless
 from emotrace_service.errors import place
 from emotrace_service.logs import Logger
 from emotrace_service.metrics import Metrics
@@ -35,14 +38,25 @@ FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 30.0
 LONGEST_RETRY_AFTER_S = 120.0
 TIMEOUT = httpx.Timeout(10.0, connect=5.0)
 READ_BYTES = 64 * 1024  # of an answer, so that its connection can be used again
+END = "session.ended"
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """name: the same at every attempt, so that the receiver knows one that it has."""
+    """name: the same at every attempt, so that the receiver knows one that it has. recalled: it is
+    not tried again."""
 
     name: str
     body: bytes
+    recalled: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+@dataclass(slots=True)
+class Lane:
+    """What is to be posted of one session. first: whose turn it is; None: its turn has not come."""
+
+    waiting: deque[Message] = field(default_factory=deque)
+    first: Message | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +118,7 @@ class Webhook:
         log: Logger,
         *,
         transport: httpx.AsyncBaseTransport | None = None,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        sleep: Callable[[float], Coroutine[Any, Any, None]] = asyncio.sleep,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._url = url
@@ -115,8 +129,8 @@ class Webhook:
         self._transport = transport
         self._sleep = sleep
         self._chance = chance
-        self._lanes: dict[str, deque[Message]] = {}  # one a session with messages that wait
-        self._turns: asyncio.Queue[str] = asyncio.Queue()  # sessions whose first message is due
+        self._lanes: dict[str, Lane] = {}  # each has its turn in the queue, or is being worked on
+        self._turns: asyncio.Queue[str] = asyncio.Queue()  # sessions whose next message is due
         self._waiting = 0
         self._bytes = 0
         self._dropped = 0  # in the present run of drops
@@ -129,12 +143,12 @@ class Webhook:
         """Begin to post."""
         self._posting = asyncio.create_task(self._post_all())
 
-    def offer(self, session: str, text: str) -> None:
+    def offer(self, session: str, text: str, *, only_end: bool = False) -> None:
         """An event of a session, as on the wire: it is posted if its kind is wanted, and if there
-        is room. Never waits."""
+        is room; with only_end, if it is the last one. Never waits."""
         event = json.loads(text)
         kind = event.pop("type")
-        if kind not in self._kinds or self._gone:
+        if kind not in self._kinds or self._gone or (only_end and kind != END):
             return
         name = f"msg_{session}_{event['sequence']}"
         body = json.dumps(
@@ -153,6 +167,17 @@ class Webhook:
             self._tell_dropped()
         self._put(session, Message(name, body))
 
+    def recall(self, session: str) -> None:
+        """Drop what waits of a session. What is on its way is not tried again."""
+        lane = self._lanes.get(session)
+        if lane is None:
+            return
+        for message in lane.waiting:
+            self._done("deleted", message)
+        lane.waiting.clear()
+        if lane.first is not None:
+            lane.first.recalled.set()
+
     async def close(self, seconds: float) -> None:
         """Try for so long to post what waits, then stop."""
         try:
@@ -167,21 +192,15 @@ class Webhook:
             await asyncio.wait({self._posting})
 
     def _put(self, session: str, message: Message) -> None:
-        lane = self._lanes.setdefault(session, deque())
-        lane.append(message)
+        if session not in self._lanes:
+            self._lanes[session] = Lane()
+            self._turns.put_nowait(session)
+        self._lanes[session].waiting.append(message)
         self._count(1, len(message.body))
-        if len(lane) == 1:
-            self._turns.put_nowait(session)
 
-    def _take_off(self, session: str) -> None:
-        """The first message of a session is dealt with: the next is due."""
-        lane = self._lanes[session]
-        message = lane.popleft()
+    def _done(self, result: str, message: Message) -> None:
+        self._metrics.webhook.labels(result).inc()
         self._count(-1, -len(message.body))
-        if lane:
-            self._turns.put_nowait(session)
-        else:
-            del self._lanes[session]
 
     def _count(self, messages: int, size: int) -> None:
         self._waiting += messages
@@ -214,22 +233,36 @@ class Webhook:
     async def _work(self, client: httpx.AsyncClient) -> None:
         while True:
             session = await self._turns.get()
-            try:
-                result = "dropped" if self._gone else await self._deliver(client, session)
-            except Exception as fault:
-                self._log.error("webhook broke", error=type(fault).__name__, place=place(fault))
-                result = "failed"
-            self._metrics.webhook.labels(result).inc()
-            self._take_off(session)
+            lane = self._lanes[session]
+            if lane.waiting:  # else they were recalled before their turn
+                message = lane.first = lane.waiting.popleft()
+                self._done(await self._deal_with(client, message), message)
+                lane.first = None
+            if lane.waiting:
+                self._turns.put_nowait(session)
+            else:
+                del self._lanes[session]
 
-    async def _deliver(self, client: httpx.AsyncClient, session: str) -> str:
-        """Post the first message of a session; gives what became of it."""
-        message = self._lanes[session][0]
+    async def _deal_with(self, client: httpx.AsyncClient, message: Message) -> str:
+        """Gives what became of it."""
+        if self._gone:
+            return "dropped"
+        try:
+            return await self._deliver(client, message)
+        except Deleted:
+            return "deleted"
+        except Exception as fault:
+            self._log.error("webhook broke", error=type(fault).__name__, place=place(fault))
+            return "failed"
+
+    async def _deliver(self, client: httpx.AsyncClient, message: Message) -> str:
+        """Gives what became of it. Raises Deleted."""
         answer = Answer(None)
         for attempt in range(ATTEMPTS):
             if attempt:
+                seconds = wait_s(attempt - 1, answer, self._chance())
+                await unless(message.recalled, self._sleep(seconds))
                 self._metrics.webhook_retries.inc()
-                await self._sleep(wait_s(attempt - 1, answer, self._chance()))
             answer = await self._post(client, message)
             if answer.delivered:
                 return "delivered"

@@ -1,12 +1,12 @@
 """What is told of a session to those whom the operator wants to know: audit log, traces,
-recording.
+recording, webhook.
 
 None of them is there by default, and a session is the same with or without them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,9 @@ from emotrace_protocol.events import Event
 from emotrace_protocol.messages import SessionStart
 from emotrace_service.auditing import Audit, AuditEvent, Entry, NoAudit
 from emotrace_service.recorder import About, Recorder
+from emotrace_service.session_store import Told
 from emotrace_service.tracing import SessionTrace, Tracing
+from emotrace_service.webhook import Webhook
 
 if TYPE_CHECKING:
     from emotrace_service.session_recording import SessionRecordings
@@ -34,9 +36,11 @@ class Observers:
     audit: Audit = field(default_factory=NoAudit)
     tracing: Tracing | None = None
     recordings: SessionRecordings | None = None
+    webhook: Webhook | None = None
 
     def close(self) -> None:
-        """Write and send what waits, for a few seconds at most. Blocks."""
+        """Write and send what waits, for a few seconds at most; the webhook, which belongs to the
+        event loop, is closed there. Blocks."""
         if self.recordings is not None:
             self.recordings.close()
         if self.tracing is not None:
@@ -52,8 +56,10 @@ class Witness:
         self._tracing = observers.tracing
         self._trace: SessionTrace | None = None
         self._audit = observers.audit
+        self._webhook = observers.webhook
         self._session = session
         self._opened = False
+        self._deleted = False
         self._recorder: Recorder | None = None
         self._fault: str | None = None
 
@@ -105,8 +111,19 @@ class Witness:
         self._recorder.note(number, data)
         return self._recorder.fault
 
+    def post(self, told: Sequence[Told]) -> None:
+        """These events are kept, and about to be sent. Of a session that was deleted only the end
+        is posted: others may have been on their way here when it was."""
+        if self._webhook is not None:
+            for one in told:
+                self._webhook.offer(self._session, one.text, only_end=self._deleted)
+
     async def forget(self) -> ProtocolError | None:
-        """Delete what was recorded of the session. Gives why that cannot be done now."""
+        """Delete what was recorded of the session and what is still to be posted of it. Gives why
+        that cannot be done now."""
+        if not self._deleted and self._webhook is not None:
+            self._webhook.recall(self._session)
+        self._deleted = True
         if self._recordings is not None and self._opened:
             try:
                 await self._recordings.forget(self._session)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 from doubles import MemorySocket, Stage, silence, speech
 from live import live_server
@@ -19,9 +21,12 @@ from emotrace_protocol.events import SessionEnded, SessionStarted
 from emotrace_protocol.messages import SessionDelete, SessionEnd, SessionResume, SessionStart
 from emotrace_protocol.order import ClientConversation
 from emotrace_service import redis_store
+from emotrace_service.logs import logger
 from emotrace_service.memory_store import MemoryStore
 from emotrace_service.redis_store import RedisStore
 from emotrace_service.understanding import Understanding
+from emotrace_service.webhook import Webhook
+from emotrace_service.witness import Observers
 
 PROMISED_S = 1.0
 WINDOW_MS = 60_000
@@ -180,6 +185,37 @@ async def test_events_that_were_being_kept_when_it_was_said_are_not_lost(
     assert "speech.started" in socket.types
     check_order(socket)
     assert not await kept(stage)
+    await stage.serving.store.close()
+
+
+async def test_events_that_were_being_kept_when_it_was_said_are_posted_to_nobody(
+    toy: Path, redis: RedisServer
+) -> None:
+    """The end is: whoever had events before learns that they are to be deleted."""
+    posted: list[str] = []
+
+    def receive(request: httpx.Request) -> httpx.Response:
+        posted.append(json.loads(request.content)["type"])
+        return httpx.Response(204)
+
+    stage = Stage(toy)
+    stage.serving.store = RedisStore(redis.url, WINDOW_MS)
+    kinds = ("session.started", "speech.started", "speech.ended", "emotion.final", "session.ended")
+    transport = httpx.MockTransport(receive)
+    webhook = Webhook("http://t/", b"", kinds, stage.metrics, logger(), transport=transport)
+    stage.serving.observers = Observers(webhook=webhook)
+    webhook.start()
+    socket, task = stage.session()
+    socket.say(START)
+    await socket.until("session.started")
+    await socket.listened()
+    with redis.client as client:
+        client.execute_command("CLIENT", "PAUSE", "400", "WRITE")
+    socket.say(speech(1.5), silence(1.0), SessionDelete())
+    await asyncio.wait_for(task, 20)
+    assert "speech.started" in socket.types
+    await webhook.close(10)
+    assert posted == ["session.started", "session.ended"]
     await stage.serving.store.close()
 
 

@@ -246,6 +246,45 @@ async def test_bytes_are_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
     assert bench.results == {"delivered": 1, "dropped": 1}
 
 
+async def test_what_waits_of_a_deleted_session_is_dropped_and_its_end_is_posted() -> None:
+    hold = asyncio.Event()
+    receiver = Receiver(503, hold=hold)
+    async with posting(receiver) as bench:
+        for sequence in range(3):
+            bench.webhook.offer("a", event(sequence, text="secret"))
+        await bench.until(lambda: bool(receiver.requests))
+        bench.webhook.recall("a")
+        assert bench.metric("emotrace_webhook_waiting") == 1, "what is on its way may arrive"
+        bench.webhook.offer("a", event(3), only_end=True)
+        bench.webhook.offer("a", event(4, "session.ended"), only_end=True)
+        bench.webhook.offer("b", event(0))
+        await bench.until(lambda: len(receiver.requests) == 2)
+        assert receiver.posted == [("a", 0), ("b", 0)], "in order: the end waits for the first"
+        hold.set()
+    assert receiver.posted == [("a", 0), ("b", 0), ("a", 4)], "which is not tried again"
+    assert bench.results == {"deleted": 3, "delivered": 2}
+    assert bench.metric("emotrace_webhook_retries_total") == 0
+
+
+async def test_a_session_is_recalled_before_its_turn_while_others_are_tried_again() -> None:
+    hold = asyncio.Event()
+    receiver = Receiver(hold=hold)
+    async with posting(receiver) as bench:
+        for number in range(sink.POSTS_AT_ONCE):
+            bench.webhook.offer(f"s{number}", event(0))
+        await bench.until(lambda: len(receiver.requests) == sink.POSTS_AT_ONCE)
+        for sequence in range(3):
+            bench.webhook.offer("late", event(sequence))
+        bench.webhook.recall("late")
+        bench.webhook.recall("unheard of")
+        assert bench.metric("emotrace_webhook_waiting") == sink.POSTS_AT_ONCE
+        for sequence in (3, 4):
+            bench.webhook.offer("late", event(sequence))
+        hold.set()
+    assert [at for name, at in receiver.posted if name == "late"] == [3, 4]
+    assert bench.results == {"deleted": 3, "delivered": sink.POSTS_AT_ONCE + 2}
+
+
 async def test_a_backend_that_never_answers_does_not_hold_up_the_end() -> None:
     bench = Bench(Receiver(hold=asyncio.Event()))
     bench.webhook.start()
