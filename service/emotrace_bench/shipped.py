@@ -19,7 +19,7 @@ from emotrace_models.encoders import Encoder
 from emotrace_models.encoders.compact_face import CompactFace
 from emotrace_models.encoders.face_cascade import FaceCascade
 from emotrace_models.encoders.faces import FaceBox, FaceDetector
-from emotrace_models.encoders.pictures import Pixels
+from emotrace_models.picture_decoding import Pixels
 from emotrace_models.predictor import Predictor
 from emotrace_models.types import SAMPLE_RATE, Frame, Modality, Utterance
 

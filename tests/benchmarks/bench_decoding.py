@@ -19,7 +19,7 @@ import soundfile
 import structlog
 from PIL import Image
 
-from emotrace_models.encoders.pictures import decode_picture
+from emotrace_models.picture_decoding import decode_picture
 from emotrace_service.decoding import Decoders
 from emotrace_service.recordings import Recording
 from emotrace_service.settings import Settings

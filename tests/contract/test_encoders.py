@@ -15,6 +15,8 @@ from safetensors.torch import load, save
 
 from emotrace_models import registry
 from emotrace_models.encoders import Encoder
+from emotrace_models.encoders.pictures import Seeing
+from emotrace_models.picture_decoding import PictureUnreadable, Pixels
 from emotrace_models.types import FloatArray, Frame, Modality, Transcript, Utterance
 
 NAMES = registry.names("encoder")
@@ -109,6 +111,25 @@ def test_a_missing_modality_has_no_features(name: str) -> None:
         ),
     ]
     assert encoded(encoder, lacking) == [None] * 3
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_who_sees_has_pictures_decoded_by_whom_it_is_told(name: str) -> None:
+    """So that a server can have it done elsewhere."""
+    encoder = small(name)
+    if encoder.modality is not Modality.FACIAL:
+        return
+    assert isinstance(encoder, Seeing)
+    given: list[bytes | Pixels] = []
+
+    def refuse(image: bytes | Pixels) -> Pixels:
+        given.append(image)
+        raise PictureUnreadable
+
+    encoder.decode = refuse
+    (item,) = utterances()[:1]
+    assert encoded(encoder, [item]) == [None]
+    assert given == [frame.image for frame in item.frames]
 
 
 @pytest.mark.parametrize("name", NAMES)

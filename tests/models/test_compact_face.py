@@ -19,7 +19,7 @@ from emotrace_models.encoders.compact_face import CompactFace, CompactFaceConfig
 from emotrace_models.encoders.face_quality import FaceQuality, FaceSight
 from emotrace_models.encoders.face_tracking import PATIENCE, FaceTrack
 from emotrace_models.encoders.faces import FaceBox, FaceDetector, WholePicture
-from emotrace_models.encoders.pictures import Pixels
+from emotrace_models.picture_decoding import Pixels
 from emotrace_models.types import FloatArray, Frame, Utterance
 
 TABLE = Path("../shared/data/fer2013/fer2013_training_publictest.npz")

@@ -11,7 +11,7 @@ from PIL import Image, ImageFilter
 from emotrace_models.encoders.face_quality import FaceSight, quality, sharpness
 from emotrace_models.encoders.face_tower import SIDE, equalised, grey_face
 from emotrace_models.encoders.faces import FaceBox
-from emotrace_models.encoders.pictures import Pixels
+from emotrace_models.picture_decoding import Pixels
 
 
 def textured(seed: int = 1) -> Pixels:

@@ -13,13 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from emotrace_models.encoders.pictures import (
-    PictureUnreadable,
-    centre_square,
-    decode_picture,
-    scaled,
-    spread,
-)
+from emotrace_models.encoders.pictures import centre_square, scaled, spread
 from emotrace_models.encoders.resnet_frames import ResNetFrames, ResNetFramesConfig
 from emotrace_models.types import SAMPLE_RATE, Frame, Utterance
 
@@ -84,48 +78,6 @@ def test_chosen_frames_exist_and_keep_their_order(
     assert len(chosen) == count
     assert chosen == sorted(chosen)
     assert 0 <= chosen[0] <= chosen[-1] < len(frames)
-
-
-@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
-def test_encoded_and_plain_pixels_are_the_same_picture(kind: str) -> None:
-    pixels = picture(3)
-    found = decode_picture(encoded(pixels, kind, **({"quality": 100} if kind == "JPEG" else {})))
-    assert found.shape == pixels.shape
-    if kind == "PNG":
-        np.testing.assert_array_equal(found, pixels)
-    np.testing.assert_array_equal(decode_picture(pixels), pixels)
-
-
-def test_a_photograph_is_turned_upright() -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6  # held upright, stored lying
-    assert decode_picture(encoded(picture(3), "JPEG", exif=exif)).shape == (30, 20, 3)
-
-
-def test_what_is_no_picture_is_refused_by_name() -> None:
-    good = encoded(picture(1))
-    bitmap = encoded(picture(1), "BMP")
-    for bad in (b"", b"hello", good[:60], good[: len(good) // 2], bitmap):
-        with pytest.raises(PictureUnreadable, match="no JPEG or PNG"):
-            decode_picture(bad)
-    large = encoded(np.zeros((4001, 4000, 3), np.uint8))
-    with pytest.raises(PictureUnreadable, match="4000 x 4001 pixels, over 16000000"):
-        decode_picture(large)
-    with pytest.raises(PictureUnreadable, match=r"shape \(4, 4\) uint8"):
-        decode_picture(np.zeros((4, 4), np.uint8))
-
-
-@given(st.data())
-def test_broken_bytes_never_raise_anything_else(data: st.DataObject) -> None:
-    good = bytearray(encoded(picture(1, 8, 8), data.draw(st.sampled_from(["PNG", "JPEG"]))))
-    for _ in range(data.draw(st.integers(1, 8))):
-        good[data.draw(st.integers(0, len(good) - 1))] = data.draw(st.integers(0, 255))
-    try:
-        found = decode_picture(bytes(good))
-    except PictureUnreadable:
-        return
-    assert found.dtype == np.uint8
-    assert found.ndim == 3
 
 
 def test_the_middle_square_is_scaled_to_the_size() -> None:

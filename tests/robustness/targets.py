@@ -29,7 +29,7 @@ from emotrace_models.bundle_config import (
     model_config,
     parse_config,
 )
-from emotrace_models.encoders.pictures import PictureUnreadable, decode_picture
+from emotrace_models.picture_decoding import PictureUnreadable, decode_picture
 from emotrace_models.safetensors_header import HeaderInvalid, read_header
 from emotrace_protocol.codec import decode_event, decode_message, encode
 from emotrace_protocol.errors import ErrorCode, ProtocolError

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from emotrace_models.encoders.pictures import decode_picture
+from emotrace_models.picture_decoding import decode_picture
 from emotrace_models.types import SAMPLE_RATE
 from emotrace_training.composed_faces import ComposedFaces
 from emotrace_training.corpora.fer2013 import SIDES, TABLE, read_fer2013

@@ -17,8 +17,9 @@ from safetensors.torch import load_file
 
 from emotrace_models.encoders.compact_face import CompactFace, CompactFaceConfig
 from emotrace_models.encoders.face_tower import FaceTower
-from emotrace_models.encoders.pictures import centre_square, decode_picture, scaled
+from emotrace_models.encoders.pictures import centre_square, scaled
 from emotrace_models.encoders.resnet_frames import ResNetFrames
+from emotrace_models.picture_decoding import decode_picture
 from emotrace_models.types import Frame, Utterance
 from emotrace_training import face_views
 from emotrace_training.corpora.fer2013 import SIDES, Face, Faces

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from emotrace_models.encoders.pictures import decode_picture
+from emotrace_models.picture_decoding import decode_picture
 from emotrace_models.types import SAMPLE_RATE, Frame
 from emotrace_training.manifests import Record
 from emotrace_training.media import MediaUnreadable, read_frames

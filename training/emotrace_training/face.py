@@ -25,13 +25,14 @@ from torch import Tensor
 
 from emotrace_models.encoders.compact_face import CompactFace, CompactFaceConfig
 from emotrace_models.encoders.face_tower import FaceTower, equalised, grey_face
-from emotrace_models.encoders.pictures import centre_square, decode_picture
+from emotrace_models.encoders.pictures import centre_square
 from emotrace_models.encoders.prototypes import (
     EMOTIONS,
     class_prototypes,
     in_frame,
     prototype_index,
 )
+from emotrace_models.picture_decoding import decode_picture
 from emotrace_models.types import FloatArray
 from emotrace_training.corpora.fer2013 import Face, Faces, Side, read_fer2013
 from emotrace_training.face_fitting import FaceRecipe, fit_tower

@@ -14,7 +14,7 @@ import av
 import numpy as np
 from PIL import Image
 
-from emotrace_models.encoders.pictures import Pixels
+from emotrace_models.picture_decoding import Pixels
 from emotrace_models.types import SAMPLE_RATE, Frame
 from emotrace_training.containers import open_container
 from emotrace_training.manifests import ManifestError, Record

@@ -28,8 +28,9 @@ from emotrace_models.encoders.faces import (
     WholePicture,
     face_square,
 )
-from emotrace_models.encoders.pictures import PictureUnreadable, Pixels, decode_picture, spread
+from emotrace_models.encoders.pictures import Seeing, spread
 from emotrace_models.encoders.prototypes import in_frame
+from emotrace_models.picture_decoding import PictureUnreadable, Pixels
 from emotrace_models.registry import register
 from emotrace_models.types import FloatArray, Frame, Modality, Utterance
 
@@ -85,7 +86,7 @@ class SeenFaces:
 
 
 @register("encoder", "compact_face")
-class CompactFace(Encoder):
+class CompactFace(Seeing, Encoder):
     modality: ClassVar[Modality] = Modality.FACIAL
     config_type: ClassVar[type[CompactFaceConfig]] = CompactFaceConfig
 
@@ -152,7 +153,7 @@ class CompactFace(Encoder):
             return None, FaceState(track, sight)
         for frame in self._chosen(utterance):
             try:
-                pixels = decode_picture(frame.image)
+                pixels = self.decode(frame.image)
             except PictureUnreadable:
                 sight = sight.having("unreadable")
                 continue

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from emotrace_models.encoders.faces import FaceBox, FaceDetector, FaceDetectorUnavailable
-from emotrace_models.encoders.pictures import Pixels
+from emotrace_models.picture_decoding import Pixels
 
 FILE = "haarcascade_frontalface_alt2.xml"
 CURE = "install 'opencv-python-headless>=4.10,<5'"

@@ -14,8 +14,9 @@ import numpy as np
 
 from emotrace_models.encoders.face_tracking import tracked
 from emotrace_models.encoders.faces import face_square, load_detector
-from emotrace_models.encoders.pictures import Pixels, centre_square
+from emotrace_models.encoders.pictures import centre_square
 from emotrace_models.encoders.resnet_frames import ResNetFrames, ResNetFramesConfig
+from emotrace_models.picture_decoding import Pixels
 from emotrace_models.registry import register
 
 DETECTOR = "face_detector.onnx"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from emotrace_models.encoders.faces import FaceBox
-from emotrace_models.encoders.pictures import Pixels
+from emotrace_models.picture_decoding import Pixels
 
 # Below the first number a face is not used at all, from the second on it counts in full.
 SIDE = (20.0, 56.0)  # pixels of the face in the picture

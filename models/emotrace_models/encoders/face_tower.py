@@ -12,8 +12,9 @@ import numpy as np
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from emotrace_models.encoders.pictures import Pixels, scaled
+from emotrace_models.encoders.pictures import scaled
 from emotrace_models.layers.resnet import ResNet, ResNetConfig
+from emotrace_models.picture_decoding import Pixels
 
 SIDE = 48  # pixels, of FER2013's faces
 GREY, CONTRAST = 127.5, 63.75  # what a pixel is taken from and divided by; as in resnet_frames

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from emotrace_models.encoders.pictures import Pixels, resized_to
+from emotrace_models.encoders.pictures import resized_to
+from emotrace_models.picture_decoding import Pixels
 from emotrace_models.types import FloatArray
 
 OVERLAP = 0.3  # of union, above which two boxes are one face

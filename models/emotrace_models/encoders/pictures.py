@@ -1,48 +1,23 @@
-"""Pictures as pixels: decoding with limits, cropping, scaling, and which frames count."""
+"""Pictures as pixels: who decodes them, cropping, scaling, and which frames count."""
 
 from __future__ import annotations
 
-import io
 from bisect import bisect_right
 from collections.abc import Sequence
 from typing import cast
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
+from emotrace_models.picture_decoding import Decode, Pixels, decode_picture
 from emotrace_models.types import Frame
 
-Pixels = NDArray[np.uint8]  # [height, width, 3], red first; [height, width] where grey
 
-FORMATS = ("JPEG", "PNG")
-LARGEST_PIXELS = 16_000_000  # a 16-megapixel photograph; decoded it takes 48 MB
+class Seeing:
+    """An encoder that looks at pictures. decode: as decode_picture, which whoever serves strangers
+    replaces by one that decodes elsewhere."""
 
-
-class PictureUnreadable(ValueError):
-    """An image that cannot be decoded, or may not be: too large, another format."""
-
-
-def decode_picture(image: bytes | Pixels) -> Pixels:
-    """Encoded or decoded image -> [height, width, 3] uint8, upright, red first.
-
-    Raises PictureUnreadable. The size is checked before any pixel is decoded.
-    """
-    if isinstance(image, np.ndarray):
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
-            raise PictureUnreadable(f"pixels of shape {image.shape} {image.dtype}")
-        return image
-    try:
-        with Image.open(io.BytesIO(image), formats=FORMATS) as picture:
-            width, height = picture.size
-            if width * height > LARGEST_PIXELS:
-                raise PictureUnreadable(f"{width} x {height} pixels, over {LARGEST_PIXELS}")
-            upright = ImageOps.exif_transpose(picture).convert("RGB")
-    except PictureUnreadable:
-        raise
-    except Exception as error:  # Pillow's decoders raise whatever the broken bytes lead them to
-        raise PictureUnreadable(f"{len(image)} bytes that are no JPEG or PNG: {error}") from error
-    return np.asarray(upright)
+    decode: Decode = staticmethod(decode_picture)
 
 
 def centre_square(pixels: Pixels) -> Pixels:

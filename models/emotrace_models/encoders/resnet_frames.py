@@ -17,16 +17,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from emotrace_models.encoders.base import NetworkEncoder
-from emotrace_models.encoders.pictures import (
-    PictureUnreadable,
-    Pixels,
-    centre_square,
-    decode_picture,
-    scaled,
-    spread,
-)
+from emotrace_models.encoders.pictures import Seeing, centre_square, scaled, spread
 from emotrace_models.layers.masking import real_steps
 from emotrace_models.layers.resnet import ResNet, ResNetConfig, Stem, config_of, torchvision_names
+from emotrace_models.picture_decoding import PictureUnreadable, Pixels
 from emotrace_models.registry import register
 from emotrace_models.types import SAMPLE_RATE, Frame, Modality, Utterance
 
@@ -66,11 +60,10 @@ class ResNetFramesConfig:
 
 
 @register("encoder", "resnet_frames")
-class ResNetFrames(NetworkEncoder):
+class ResNetFrames(Seeing, NetworkEncoder):
     """A frame that cannot be decoded is left out; without any other there are no features.
 
-    Whoever must not lose frames in silence (training, the service on receipt) asks
-    `decode_picture` of each first.
+    Whoever must not lose frames in silence (training) asks `decode_picture` of each first.
     """
 
     modality: ClassVar[Modality] = Modality.FACIAL
@@ -130,7 +123,7 @@ class ResNetFrames(NetworkEncoder):
         pictures: list[tuple[Frame, Pixels]] = []
         for frame in utterance.frames:
             try:
-                pictures.append((frame, decode_picture(frame.image)))
+                pictures.append((frame, self.decode(frame.image)))
             except PictureUnreadable:
                 continue
         if not pictures:

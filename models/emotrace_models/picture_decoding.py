@@ -1,0 +1,52 @@
+"""Encoded pictures to pixels, within limits. No torch: the server does this in a small process."""
+
+from __future__ import annotations
+
+import io
+import threading
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+Pixels = NDArray[np.uint8]  # [height, width, 3], red first; [height, width] where grey
+Decode = Callable[[bytes | Pixels], Pixels]
+
+FORMATS = ("JPEG", "PNG")
+LARGEST_PIXELS = 16_000_000  # a 16-megapixel photograph; decoded it takes 48 MB
+
+_alone = threading.Lock()  # Python has one filter of warnings for all threads
+
+
+class PictureUnreadable(ValueError):
+    """An image that cannot be decoded, or may not be: too large, another format."""
+
+
+def decode_picture(image: bytes | Pixels) -> Pixels:
+    """Encoded or decoded image -> [height, width, 3] uint8, upright, red first.
+
+    Raises PictureUnreadable, also for what Pillow only warns of. The size is checked before any
+    pixel is decoded.
+    """
+    if isinstance(image, np.ndarray):
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+            raise PictureUnreadable(f"pixels of shape {image.shape} {image.dtype}")
+        return image
+    try:
+        with _alone, warnings.catch_warnings():
+            warnings.simplefilter("error")
+            return _decoded(image)
+    except PictureUnreadable:
+        raise
+    except Exception as error:  # Pillow's decoders raise whatever the broken bytes lead them to
+        raise PictureUnreadable(f"{len(image)} bytes that are no JPEG or PNG: {error}") from error
+
+
+def _decoded(image: bytes) -> Pixels:
+    with Image.open(io.BytesIO(image), formats=FORMATS) as picture:
+        width, height = picture.size
+        if width * height > LARGEST_PIXELS:
+            raise PictureUnreadable(f"{width} x {height} pixels, over {LARGEST_PIXELS}")
+        return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
