@@ -2,7 +2,8 @@
 
 work that raises         reaches the items that raise when they run alone, and no other
 work that hangs          likewise: its process is ended, its thread given up, and a new one goes on
-new models               are opened beside the old ones, and taken between two batches
+new models               are opened beside the old ones, and taken with the next batch: what
+                         runs keeps those that it began with
 a caller that is gone    its item is left out before it costs anything
 an item that is late     (of those that may be left out) is given up
 """
@@ -13,7 +14,7 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from emotrace_service import computing
@@ -97,30 +98,39 @@ class Crew:
         try:
             for one in fresh:
                 await asyncio.to_thread(one.ready)
+            former = self._exchange(models, fresh)
         except EngineError:
             for one in fresh:
                 await asyncio.to_thread(one.close)
             raise
-        with self._wake:
-            self._models = models
-            workers = tuple(self._workers)
-        for worker, one in zip(workers, fresh, strict=True):
-            await asyncio.to_thread(self._replace, worker, one)
+        for old in former:
+            await asyncio.to_thread(old.close)
 
-    def _replace(self, worker: _Worker, fresh: Models) -> None:
-        """Between two of its batches, however long the one takes that runs."""
-        with worker.computing:
-            old, worker.models = worker.models, fresh
-        self._used_before_s += old.used_s
-        old.close()
+    def _exchange(self, models: Callable[[], Models], fresh: Sequence[Models]) -> list[Models]:
+        """Gives the former models that are not in use. Raises EngineClosed."""
+        with self._wake:
+            if self._closed:
+                raise EngineClosed("the server stops")
+            self._models = models
+            former = [w.exchange(one) for w, one in zip(self._workers, fresh, strict=True)]
+            free = [one for one in former if one is not None]
+            self._used_before_s += sum(one.used_s for one in free)
+            return free
 
     async def close(self) -> None:
-        """Finish the batches that run, refuse what waits, end the threads."""
+        """Finish the batches that run, refuse what waits, end the threads. A batch that hangs is
+        given up as ever."""
         with self._wake:
             self._closed = True
             self._wake.notify_all()
+        end = time.monotonic() + self._hang_s
         for worker in tuple(self._workers):
-            await asyncio.to_thread(worker.join)
+            await asyncio.to_thread(worker.join, max(0.0, end - time.monotonic()))
+            with self._wake:
+                if worker.busy:
+                    self._give_up(worker)
+                    continue
+            await asyncio.to_thread(worker.close)
         settle(
             (item.payload, None, EngineClosed("the server stops"))
             for item in (*self._alone, *self._lanes.rest())
@@ -131,18 +141,22 @@ class Crew:
         with self._wake:
             hung = [one for one in self._workers if now - one.busy_since > self._hang_s]
             for worker in hung:
-                worker.abandon()
-                self._used_before_s += worker.models.used_s
-                self._metrics.threads_given_up.inc()
-                self._workers.remove(worker)
+                self._give_up(worker)
                 self._workers.append(_Worker(self, self._started))
                 self._started += 1
-                self._lanes.done(worker.batch[0].kind)
-                self._split(worker.batch, EngineError("the model hung"))
                 self._wake.notify()
 
+    def _give_up(self, worker: _Worker) -> None:
+        """Its batch hangs: what may be poison is left to be tried alone."""
+        worker.abandon()
+        self._used_before_s += worker.used_s
+        self._metrics.threads_given_up.inc()
+        self._workers.remove(worker)
+        self._lanes.done(worker.batch[0].kind)
+        self._split(worker.batch, EngineError("the model hung"))
+
     def used_s(self) -> float:
-        return self._used_before_s + sum(worker.models.used_s for worker in self._workers)
+        return self._used_before_s + sum(worker.used_s for worker in self._workers)
 
     def pressure(self, now: float) -> float:
         """Seconds that the oldest urgent item has waited."""
@@ -153,36 +167,38 @@ class Crew:
         """For a new compute thread. Called by workers."""
         return self._models()
 
-    def next(self) -> Batch | None:
-        """Waits for the next batch; None: the engine is closed. Called by workers."""
+    def next(self, worker: _Worker) -> Batch | None:
+        """Waits for the worker's next batch; None: the engine is closed. Called by workers."""
         with self._wake:
             while not self._closed:
                 if item := self._next_alone():
-                    return [item]
+                    return worker.begin([item])
                 now = time.monotonic()
                 settle(
                     (late.payload, None, EngineError("it would come too late"))
                     for late in self._lanes.expired(now)
                 )
                 if batch := self._lanes.take(now):
-                    return batch
+                    return worker.begin(batch)
                 self._wake.wait(self._lanes.wait(now))
             return None
 
     def run(self, worker: _Worker, batch: Batch) -> None:
         """Compute a batch and hand over its results. Called by workers."""
         kind = batch[0].kind.removeprefix(INTERIM)
-        begun = time.monotonic()
+        begun = worker.busy_since
         results: list[Any] = []
         failed: Exception | None = None
         try:
-            with worker.computing:
-                results = self.compute(worker.models, kind, batch)
+            results = self.compute(worker.in_use, kind, batch)
         except Exception as error:
             failed = error
         with self._wake:
             if worker.abandoned:
                 return
+            former = worker.end()
+            if former is not None:
+                self._used_before_s += former.used_s
             self._lanes.done(batch[0].kind)
             if failed is not None:
                 self._split(batch, computing.failure(failed))
@@ -191,6 +207,8 @@ class Crew:
         if failed is None:
             calls = (item.payload for item in batch)
             settle((call, one, None) for call, one in zip(calls, results, strict=True))
+        if former is not None:
+            former.close()
 
     def _split(self, batch: Batch, error: EngineError) -> None:
         """One item of a failed batch is poison: only alone does it hurt nobody else."""
@@ -209,14 +227,14 @@ class Crew:
 
 
 class _Worker:
-    """A compute thread. busy_since: when its batch began; it has none at infinity. computing: held
-    while its models are in use."""
+    """A compute thread. models: of its next batch. batch: that runs, or ran last, with the models
+    `in_use`, since `busy_since`; none runs at infinity. The crew guards all this.
+    """
 
     def __init__(self, crew: Crew, number: int) -> None:
         self.busy_since = float("inf")
         self.batch: Batch = []
-        self.models = crew.open_models()
-        self.computing = threading.Lock()
+        self.models = self.in_use = crew.open_models()
         self._abandoned = threading.Event()
         self._crew = crew
         self._thread = threading.Thread(
@@ -228,18 +246,48 @@ class _Worker:
     def abandoned(self) -> bool:
         return self._abandoned.is_set()
 
+    @property
+    def busy(self) -> bool:
+        return self.busy_since != float("inf")
+
+    @property
+    def used_s(self) -> float:
+        return sum(one.used_s for one in self._held)
+
+    def begin(self, batch: Batch) -> Batch:
+        self.batch, self.busy_since, self.in_use = batch, time.monotonic(), self.models
+        return batch
+
+    def end(self) -> Models | None:
+        """The batch is done. Gives the models that were exchanged meanwhile."""
+        self.busy_since = float("inf")
+        return None if self.in_use is self.models else self.in_use
+
+    def exchange(self, fresh: Models) -> Models | None:
+        """Models for the next batch. Gives the former ones, unless a batch runs with them."""
+        former, self.models = self.models, fresh
+        return None if self.busy and former is self.in_use else former
+
     def abandon(self) -> None:
         """Its batch runs for ever: whatever it may still give, nobody takes it."""
         self._abandoned.set()
-        self.models.kill()
+        for one in self._held:
+            one.kill()
 
-    def join(self) -> None:
+    def join(self, timeout_s: float) -> None:
+        self._thread.join(timeout_s)
+
+    def close(self) -> None:
+        """Its thread has no batch any more, and ends."""
         self._thread.join()
         self.models.close()
 
     def _serve(self) -> None:
         computing.begin_thread()
-        while not self.abandoned and (batch := self._crew.next()):
-            self.batch, self.busy_since = batch, time.monotonic()
+        while not self.abandoned and (batch := self._crew.next(self)):
             self._crew.run(self, batch)
-            self.busy_since = float("inf")
+
+    @property
+    def _held(self) -> list[Models]:
+        exchanged = self.busy and self.in_use is not self.models
+        return [self.models, self.in_use] if exchanged else [self.models]

@@ -183,6 +183,31 @@ async def until(holds: Callable[[], bool]) -> None:
             await asyncio.sleep(0.001)
 
 
+async def test_new_models_do_not_wait_for_a_batch_that_hangs() -> None:
+    old, new = StubPredictor(endless=0), StubPredictor()
+    async with engine(old, hang_s=1.0) as backend:
+        hanging = asyncio.create_task(backend.predict(DIALOGUE, utterance(0)))
+        await asyncio.to_thread(old.entered.wait, 10)
+        await asyncio.wait_for(backend.renew({BUNDLE: cast(Predictor, new)}), 5)
+        backend.watch(time.monotonic() + 2.0)
+        with pytest.raises(EngineError, match="hung"):
+            await hanging
+        assert cast(Any, await backend.predict(DIALOGUE, utterance(1))).outcome == 1
+        old.released.set()
+    assert (old.batches, new.batches) == ([[0]], [[1]])
+
+
+async def test_a_batch_that_hangs_does_not_hold_up_the_end() -> None:
+    predictor = StubPredictor(endless=0)
+    async with engine(predictor, hang_s=0.2) as backend:
+        hanging = asyncio.create_task(backend.predict(DIALOGUE, utterance(0)))
+        await asyncio.to_thread(predictor.entered.wait, 10)
+        await asyncio.wait_for(backend.close(), 5)
+        with pytest.raises(EngineError, match="hung"):
+            await hanging
+        predictor.released.set()
+
+
 async def test_detection_of_many_sessions_runs_together_and_changes_no_bit() -> None:
     rng = np.random.default_rng(0)
     sessions = [

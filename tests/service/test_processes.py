@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from eventually import eventually
 from live import comparable, demo_pcm, live_server, pieces, stream
 
 from emotrace_models.bundle import Bundle
@@ -165,6 +166,33 @@ async def test_a_process_that_hangs_is_ended(toy: Path) -> None:
         await backend.predict(state, utterance)  # by the process that came instead
         assert len(backend.opened) == 2  # type: ignore[attr-defined]
         assert not models._process.is_alive()
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+async def test_new_models_come_while_the_old_ones_compute(toy: Path, hangs: bool) -> None:
+    """The batch that runs is finished by the old process, or given up with it; either way it is
+    gone afterwards, and what it used is not forgotten."""
+    async with engine(toy, apart=True, hang_s=1.0) as backend:
+        state, utterance = begun(backend), utterances()[0]
+        await backend.predict(state, utterance)
+        (old,) = backend.opened  # type: ignore[attr-defined]
+        os.kill(old._process.pid, signal.SIGSTOP)
+        waiting = asyncio.create_task(backend.predict(state, utterance))
+        await asyncio.sleep(0.2)
+        used_s = backend.used_s()
+        await asyncio.wait_for(backend.renew(backend._predictors, backend._crew._models), 30)
+        assert backend.used_s() >= used_s > 0.0
+        assert not waiting.done()
+        if hangs:
+            backend.watch(time.monotonic() + 2.0)
+            with pytest.raises(EngineError, match="hung"):
+                await waiting
+        else:
+            os.kill(old._process.pid, signal.SIGCONT)
+            assert (await waiting).outcome.turn == 0
+        await eventually(lambda: not old._process.is_alive())
+        assert backend.used_s() >= used_s
+        await backend.predict(state, utterance)
 
 
 @pytest.fixture(scope="module")
