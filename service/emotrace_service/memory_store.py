@@ -110,7 +110,7 @@ class _MemoryLease:
             raise TakenOver
         kept = self._kept
         kept.snapshot = snapshot
-        kept.events.extend(events)
+        kept.events.extend(Told(one.sequence, one.kept) for one in events)
         while kept.events and kept.events[0].sequence <= acknowledged:
             kept.events.popleft()
 

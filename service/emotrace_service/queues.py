@@ -15,7 +15,14 @@ from typing import Any
 
 from emotrace_protocol.codec import encode
 from emotrace_protocol.errors import ErrorCode, ProtocolError
-from emotrace_protocol.events import Event, Failed, SessionEnded, Totals
+from emotrace_protocol.events import (
+    Event,
+    Failed,
+    InputAck,
+    SessionEnded,
+    SessionResumed,
+    Totals,
+)
 from emotrace_protocol.messages import Message
 from emotrace_protocol.order import ServerConversation
 from emotrace_service.metrics import Metrics
@@ -238,6 +245,15 @@ class Outlet:
             self._waiting.append(event.text)
             self._characters += len(event.text)
         self._ready.set()
+
+    async def go_on(self, missed: Iterable[Told], messages: int, token: str) -> None:
+        """Queue what the client has not received, and session.resumed. A later connection that
+        missed that one must not take it for its own, and gets in its place what stays true."""
+        self.queue(missed)
+        event = self._conversation.number(SessionResumed, messages=messages, token=token)
+        lasting = InputAck(sequence=event.sequence, messages=messages)
+        self._held.append(Told(event.sequence, encode(event), encode(lasting)))
+        await self._release()
 
     async def _put(self, event_type: type[Event], fields: Mapping[str, Any]) -> None:
         event = self._conversation.number(event_type, **fields)

@@ -42,12 +42,18 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 1.0
 CONNECTIONS = 64
 
 # A stream's first identifier is 1-0, so event n has identifier n+1.
+# Of an attempt that was given up and made again, both may arrive, the first one late.
 _COMMIT = """
-if redis.call('HGET', KEYS[1], 'fence') ~= ARGV[1] then return 0 end
-redis.call('HSET', KEYS[1], 'state', ARGV[2], 'sent', ARGV[3], 'tokens', ARGV[5])
+local found = redis.call('HMGET', KEYS[1], 'fence', 'sent')
+if found[1] ~= ARGV[1] then return 0 end
+local sent = tonumber(found[2]) or 0
+if tonumber(ARGV[3]) < sent then return 1 end
 for i = 7, #ARGV, 2 do
-  redis.pcall('XADD', KEYS[2], 'MAXLEN', MAX_EVENTS, ARGV[i] .. '-0', 't', ARGV[i + 1])
+  if tonumber(ARGV[i]) > sent then
+    redis.call('XADD', KEYS[2], 'MAXLEN', MAX_EVENTS, ARGV[i] .. '-0', 't', ARGV[i + 1])
+  end
 end
+redis.call('HSET', KEYS[1], 'state', ARGV[2], 'sent', ARGV[3], 'tokens', ARGV[5])
 redis.call('XTRIM', KEYS[2], 'MINID', ARGV[4] .. '-0')
 redis.call('PEXPIRE', KEYS[1], ARGV[6])
 redis.call('PEXPIRE', KEYS[2], ARGV[6])
@@ -166,7 +172,7 @@ class _RedisLease:
         state = encode(snapshot)
         digest = _digest(self.token)
         tokens = digest if self._former is None else f"{self._former} {digest}"
-        told = [part for event in events for part in (event.sequence + 1, event.text)]
+        told = [part for event in events for part in (event.sequence + 1, event.kept)]
         arguments = [
             self._fence, state, snapshot.sent, acknowledged + 2, tokens, self._store.window_ms,
             *told,

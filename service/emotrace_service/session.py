@@ -18,7 +18,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from emotrace_protocol import events
-from emotrace_protocol.codec import encode
 from emotrace_protocol.errors import ErrorCode, ProtocolError, WarningCode
 from emotrace_protocol.messages import (
     Record,
@@ -81,6 +80,7 @@ class Session:
         self._work: Work | None = None
         self._bundle: str | None = None
         self._telling: set[asyncio.Task[None]] = set()
+        self._level: int | None = 0  # of what is left out, as the client knows it
         self._moves = False
         self._close_code = NORMAL
 
@@ -202,14 +202,19 @@ class Session:
 
     def degrade(self, level: int) -> None:
         """The server leaves out more than before, or less."""
-        if self._work is not None:
-            told = asyncio.create_task(self._tell_level(level))
+        if self._conversation.state in (State.OPEN, State.ENDING):
+            told = asyncio.create_task(self._tell_level())
             self._telling.add(told)
             told.add_done_callback(self._telling.discard)
 
-    async def _tell_level(self, level: int) -> None:
-        with suppress(TakenOver):
-            await self._outlet.emit(events.ServiceDegraded, level=level, message=MEANINGS[level])
+    async def _tell_level(self) -> None:
+        """What is left out, unless the client knows it."""
+        level = self._serving.level
+        if level != self._level:
+            self._level = level
+            with suppress(TakenOver):
+                meaning = MEANINGS[level]
+                await self._outlet.emit(events.ServiceDegraded, level=level, message=meaning)
 
     async def _refuse(self, error: ProtocolError) -> None:
         """The session does not begin, or not go on here."""
@@ -254,11 +259,15 @@ class Session:
             if plan.interim_refused is not None:
                 await notices.warn(WarningCode.INTERIM_SKIPPED, plan.interim_refused, "interim")
         else:
-            await self._tell_resumed(resumed, work.receipts.through)
+            if self._conversation.counts["service.degraded"]:
+                self._level = None  # elsewhere it may have been another
+            through, token = work.receipts.through, resumed.lease.token
+            await self._outlet.go_on(resumed.events, through, token)
             if resumed.snapshot.understood.bundle not in (None, plan.bundle.key):
                 changed = f"It is {plan.bundle.name!r} {plan.bundle.version} now."
                 await notices.warn(WarningCode.MODEL_CHANGED, changed, "bundle")
         await warn_unknown(notices, unknown)
+        await self._tell_level()
         self._log.info(
             "session open",
             channels=plan.audio.channels,
@@ -298,19 +307,6 @@ class Session:
         """Whatever is kept of the session. Gives why that cannot be done now. Raises TakenOver."""
         recorded = await self._witness.forget()
         return await self._continuity.erase() or recorded
-
-    async def _tell_resumed(self, resumed: Resumed, through: int) -> None:
-        """What was missed, and what is to be said again.
-
-        It holds for this connection only: a later one that missed it must not take it for its own,
-        and gets in its place what stays true.
-        """
-        event = self._conversation.number(
-            events.SessionResumed, messages=through, token=resumed.lease.token
-        )
-        lasting = events.InputAck(sequence=event.sequence, messages=through)
-        await self._keep([Told(event.sequence, encode(lasting))])
-        self._outlet.queue([*resumed.events, Told(event.sequence, encode(event))])
 
     async def _repeat_end(self, resumed: Resumed) -> str:
         """The session is over, and its client has not received how it ended."""

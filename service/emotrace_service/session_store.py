@@ -43,10 +43,16 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """An event as it is sent."""
+    """An event as it is sent. lasting: what is kept of one that holds for its connection only."""
 
     sequence: int
     text: str
+    lasting: str | None = None
+
+    @property
+    def kept(self) -> str:
+        """What a later connection gets, if this one's client missed it."""
+        return self.lasting or self.text
 
 
 class TakenOver(Exception):

@@ -89,4 +89,18 @@ async def test_at_the_last_step_nobody_new_comes_in_and_who_is_in_goes_on(toy: P
     await task
     assert len(socket.of("emotion.final")) == 1
     stage.serving.degrade(2)
-    assert (await stage.play(SessionStart(), SessionEnd())).heard[-1].type == "session.ended"
+    newcomer = await stage.play(SessionStart(), SessionEnd())
+    assert [event.type for event in newcomer.heard[:2]] == ["session.started", "service.degraded"]
+    assert newcomer.of("service.degraded")[0].level == 2
+    assert newcomer.heard[-1].type == "session.ended"
+
+
+async def test_who_comes_while_the_ladder_moves_hears_of_it_after_the_greeting(toy: Path) -> None:
+    stage = Stage(toy)
+    socket, task = stage.session()
+    stage.serving.degrade(1)  # before a word was said
+    socket.say(SessionStart(), SessionEnd())
+    await task
+    types = [event.type for event in socket.heard]
+    assert types[:2] == ["session.started", "service.degraded"]
+    assert types.count("service.degraded") == 1

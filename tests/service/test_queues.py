@@ -8,9 +8,16 @@ from collections.abc import Sequence
 import pytest
 
 from emotrace_protocol import decode_event
+from emotrace_protocol.codec import encode
 from emotrace_protocol.errors import ErrorCode, ProtocolError
-from emotrace_protocol.events import Heartbeat, MarkerReached, Totals
-from emotrace_protocol.messages import Marker, SessionStart
+from emotrace_protocol.events import (
+    Heartbeat,
+    InputAck,
+    MarkerReached,
+    ServiceDegraded,
+    Totals,
+)
+from emotrace_protocol.messages import Marker, SessionResume, SessionStart
 from emotrace_protocol.order import ServerConversation
 from emotrace_service.batching import BatchPolicy, Item, Priority
 from emotrace_service.lanes import Call, Lane, Lanes
@@ -107,6 +114,10 @@ async def test_nothing_is_taken_in_after_the_finish() -> None:
     assert inlet.finish == Finish(1.0)
 
 
+async def never() -> None:
+    pytest.fail("there was always something to send")
+
+
 async def test_events_keep_their_order_also_where_many_write_and_the_reader_is_slow() -> None:
     out = outlet()
     sent: list[str] = []
@@ -119,9 +130,6 @@ async def test_events_keep_their_order_also_where_many_write_and_the_reader_is_s
         for _ in range(MAX_WAITING_EVENTS):
             await out.emit(MarkerReached, id=name, audio_ms=0)
 
-    async def never() -> None:
-        pytest.fail("there was always something to send")
-
     async with asyncio.TaskGroup() as group:
         sending = group.create_task(out.run(send, send_timeout_s=9, heartbeat_s=9, heartbeat=never))
         writers = [group.create_task(write(name)) for name in "abc"]
@@ -132,6 +140,42 @@ async def test_events_keep_their_order_also_where_many_write_and_the_reader_is_s
     events = [decode_event(text) for text in sent]
     assert [event.sequence for event in events] == list(range(3 * MAX_WAITING_EVENTS + 1))
     assert events[-1].type == "session.ended"
+
+
+async def test_what_is_told_while_a_session_is_taken_up_follows_that() -> None:
+    conversation = ServerConversation()
+    conversation.receive(SessionResume(session="s", token="t", sequence=3))
+    conversation.resume(4, {"session.started": 1}, acknowledged=2)
+    kept: list[Told] = []
+    slow = asyncio.Event()
+
+    async def keep(events: Sequence[Told]) -> None:
+        await slow.wait()
+        kept.extend(events)
+
+    out = Outlet(conversation, Metrics(), keep, lambda event: None)
+    missed = Told(3, encode(Heartbeat(sequence=3, audio_ms=0)))
+    again = asyncio.create_task(out.go_on([missed], 7, "new"))
+    await asyncio.sleep(0)
+    meanwhile = asyncio.create_task(out.emit(ServiceDegraded, level=1, message="less"))
+    await asyncio.sleep(0)
+    slow.set()
+    await asyncio.gather(again, meanwhile)
+    assert [one.sequence for one in kept] == [4, 5]
+    lasting = decode_event(kept[0].kept)
+    assert isinstance(lasting, InputAck)
+    assert lasting.messages == 7
+    sent: list[str] = []
+
+    async def send(text: str) -> None:
+        sent.append(text)
+        if len(sent) == 3:
+            raise SlowConsumer
+
+    with pytest.raises(SlowConsumer):
+        await out.run(send, send_timeout_s=9, heartbeat_s=9, heartbeat=never)
+    types = [decode_event(text).type for text in sent]
+    assert types == ["heartbeat", "session.resumed", "service.degraded"]
 
 
 async def test_a_writer_waits_while_too_much_waits() -> None:

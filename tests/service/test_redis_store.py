@@ -102,6 +102,31 @@ async def test_a_commit_that_is_said_twice_is_kept_once(redis: RedisServer) -> N
     await store.close()
 
 
+async def test_an_attempt_that_arrives_after_the_next_commit_changes_nothing(
+    redis: RedisServer,
+) -> None:
+    store = RedisStore(redis.url, 60_000)
+    lease = await store.open("late")
+    await lease.commit(snapshot(2), [Told(0, "zero"), Told(1, "one")], -1)
+    await lease.commit(snapshot(3), [Told(2, "two")], -1)
+    await lease.commit(snapshot(2), [Told(0, "zero"), Told(1, "one")], -1)
+    resumed = await store.resume("late", lease.token, 3)
+    assert resumed.snapshot.sent == 3
+    await resumed.lease.commit(snapshot(4), [Told(3, "three")], -1)
+    again = await store.resume("late", resumed.lease.token, 0)
+    assert [event.text for event in again.events] == ["zero", "one", "two", "three"]
+    await store.close()
+
+
+async def test_what_holds_for_one_connection_is_not_said_to_another(redis: RedisServer) -> None:
+    store = RedisStore(redis.url, 60_000)
+    lease = await store.open("lasting")
+    await lease.commit(snapshot(1), [Told(0, "of this connection", "of all")], -1)
+    resumed = await store.resume("lasting", lease.token, 0)
+    assert [event.text for event in resumed.events] == ["of all"]
+    await store.close()
+
+
 async def test_the_former_token_serves_until_the_new_one_has_arrived(redis: RedisServer) -> None:
     store = RedisStore(redis.url, 60_000)
     lease = await store.open("tokens")
