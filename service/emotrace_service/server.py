@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from emotrace_service.bundle_change import BundleChange
 from emotrace_service.frames import BoundedFrames
 from emotrace_service.serving import Serving
+from emotrace_service.unread import BoundedRequests
 
 MAX_FRAME_BYTES = 2 * 1024 * 1024  # twice the protocol's limit, so that most excess gets an `error`
 PING_S = 10.0
@@ -27,6 +28,7 @@ def uvicorn_config(app: FastAPI) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         lifespan="on",
+        http=BoundedRequests,
         ws=BoundedFrames,
         ws_max_size=MAX_FRAME_BYTES,
         ws_ping_interval=PING_S,
