@@ -9,10 +9,9 @@ import time
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 
-from emotrace_models.bundle import CONFIG, Bundle, BundleError, BundleMissing, bundle_path
+from emotrace_models.bundle import Bundle, BundleError, BundleMissing, bundle_path
 from emotrace_models.drift import drift_of
 from emotrace_models.predictor import Predictor
 from emotrace_models.profiles import FastUnavailable, describe, profiled
@@ -22,6 +21,7 @@ from emotrace_models.voice_activity import VoiceDetector, VoiceDetectorUnavailab
 from emotrace_models.weights import WeightsError, WeightSet, verify
 from emotrace_service.batching import BatchPolicy
 from emotrace_service.computing import Models
+from emotrace_service.confined_pictures import confine_pictures
 from emotrace_service.door import Door
 from emotrace_service.engine import LocalBackend
 from emotrace_service.errors import StartRefused
@@ -104,7 +104,7 @@ def load_again(origins: Iterable[Origin], settings: Settings) -> list[Bundle]:
                 f"{origin.folder} has changed since the server read it. Put a new version beside "
                 "the old one, and let a link name the one to serve."
             )
-    _give_detector(bundles, settings)
+    _give_sight(bundles, settings)
     return bundles
 
 
@@ -114,7 +114,7 @@ def load_shelf(settings: Settings) -> Shelf:
     if settings.shadow is None:
         return Shelf(bundles)
     shadow = load_bundle(settings.shadow, settings)
-    _give_detector([shadow], settings)
+    _give_sight([shadow], settings)
     default = next(iter(bundles.values()))
     if comparable(shadow, default) is None:
         raise StartRefused(
@@ -136,32 +136,19 @@ def load_bundles(settings: Settings) -> dict[str, Bundle]:
                 "or export it under another name."
             )
         bundles[bundle.name] = bundle
-    _give_detector(bundles.values(), settings)
+    _give_sight(bundles.values(), settings)
     return bundles
 
 
-def _give_detector(bundles: Collection[Bundle], settings: Settings) -> None:
-    """Raises StartRefused."""
+def _give_sight(bundles: Collection[Bundle], settings: Settings) -> None:
+    """Who decodes pictures for these, and who finds faces in them. Raises StartRefused."""
+    confine_pictures(bundles)
     if any(Modality.FACIAL in bundle.fusion.modalities for bundle in bundles):
         from emotrace_service.face_detection import give_detector
 
         give_detector(bundles, settings)
         for one in meant_weights(settings.face_detector, "face detector", settings.weights):
             check_weights(one, settings.license_policy)
-
-
-def bundle_digests(settings: Settings) -> dict[str, str]:
-    """SHA-256 of each bundle's config.json, which holds those of all its files, by what names it.
-
-    Raises StartRefused.
-    """
-    sources = (settings.bundle, *settings.also)
-    try:
-        return {
-            one: sha256((bundle_path(one) / CONFIG).read_bytes()).hexdigest() for one in sources
-        }
-    except (BundleMissing, OSError) as error:
-        raise StartRefused(f"{error}. Copy the bundle to every node, to the same place.") from error
 
 
 def load_predictors(bundles: Iterable[Bundle], device: str) -> dict[str, Predictor]:
@@ -223,7 +210,7 @@ def load_backend(settings: Settings, shelf: Shelf, metrics: Metrics) -> Inferenc
         ) from error
     voices = local_backend(settings, (), None, metrics)
     starting = load_predictors(shelf.held, "cpu")  # what computes is on the cluster
-    return load_ray_backend(settings, starting, bundle_digests(settings), weights, voices)
+    return load_ray_backend(settings, starting, origins(shelf.held), weights, voices)
 
 
 def load_door(settings: Settings, store: SessionStore | None) -> Door:

@@ -21,6 +21,7 @@ from emotrace_models.predictor import Predictor
 from emotrace_models.weights import WeightSet
 from emotrace_service.engine import LocalBackend
 from emotrace_service.errors import StartRefused
+from emotrace_service.loading import Origin
 from emotrace_service.logs import logger
 from emotrace_service.ray_backend import RayBackend, Words
 from emotrace_service.ray_replicas import ModelReplica, WordsReplica
@@ -40,14 +41,14 @@ LANGUAGES_S = 60.0
 def load_ray_backend(
     settings: Settings,
     predictors: Mapping[str, Predictor],
-    digests: Mapping[str, str],
+    origins: Sequence[Origin],
     weights: WeightSet | None,
     voices: LocalBackend,
 ) -> RayBackend:
     """Joins the cluster and waits until the models run there. Raises StartRefused.
 
-    digests: of the bundles (`bundle_digests`). weights: the transcriber's; None: there is none.
-    voices: the voice detector's engine.
+    origins: of the bundles. weights: the transcriber's; None: there is none. voices: the voice
+    detector's engine.
     """
     for name in ("ray", "ray.serve"):  # they tell each refused call, which the caller is told
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -66,7 +67,7 @@ def load_ray_backend(
 
     try:
         serve.start(proxy_location="Disabled", logging_config=QUIET)
-        models = deploy("models", ModelReplica, settings, digests)
+        models = deploy("models", ModelReplica, settings, origins)
         words = None
         if weights is not None:
             words = _words(deploy("words", WordsReplica, settings, weights))

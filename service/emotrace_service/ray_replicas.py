@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -22,8 +22,8 @@ from emotrace_models.weights import WeightSet
 from emotrace_service import computing
 from emotrace_service.errors import StartRefused, place
 from emotrace_service.loading import (
-    bundle_digests,
-    load_bundles,
+    Origin,
+    load_again,
     load_predictors,
     open_transcriber,
     transcribed_together,
@@ -83,15 +83,18 @@ def alone_if_need_be(requests: Requests, compute: Compute) -> list[Any]:
 
 
 class ModelReplica(Replica):
-    """The bundles. digests: of the bundles that the server has; these must be the same."""
+    """The bundles that the server has. Raises StartRefused where this node has not the same."""
 
-    def __init__(self, settings: Settings, digests: Mapping[str, str]) -> None:
+    def __init__(self, settings: Settings, origins: Sequence[Origin]) -> None:
         super().__init__(settings)
-        if bundle_digests(settings) != digests:
+        try:
+            bundles = load_again(origins, settings)
+        except StartRefused as refused:
             raise StartRefused(
-                "A node of the cluster has other bundles than the server. Copy the server's there."
-            )
-        self._predictors = load_predictors(load_bundles(settings).values(), settings.device)
+                f"A node of the cluster has other bundles than the server. {refused} Copy the "
+                "server's to every node, to the same place."
+            ) from None
+        self._predictors = load_predictors(bundles, settings.device)
         for batched in (self._sense, self._predict):
             batched.set_max_batch_size(settings.max_batch)
             batched.set_batch_wait_timeout_s(settings.batch_wait_ms / 1_000)

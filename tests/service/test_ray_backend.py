@@ -39,11 +39,11 @@ from emotrace_service.errors import (
 )
 from emotrace_service.inference import InferenceBackend, Predicted
 from emotrace_service.loading import (
-    bundle_digests,
     load_backend,
     load_predictors,
     load_shelf,
     local_backend,
+    origins,
 )
 from emotrace_service.metrics import Metrics
 from emotrace_service.settings import Settings
@@ -382,11 +382,11 @@ async def test_words_come_from_the_cluster(
     settings = settings_of(
         bundles, machines, ray_application="words", ray_cpus_a_replica=0.1, weights=tmp_path
     )
-    predictors = load_predictors(load_shelf(settings).held, "cpu")
+    held = load_shelf(settings).held
+    predictors = load_predictors(held, "cpu")
     voices = local_backend(settings, (), None, Metrics())
-    digests = bundle_digests(settings)
     backend = await asyncio.to_thread(
-        load_ray_backend, settings, predictors, digests, weights, voices
+        load_ray_backend, settings, predictors, origins(held), weights, voices
     )
     try:
         assert backend.transcribes(None)
@@ -411,15 +411,14 @@ async def test_a_node_with_another_bundle_is_refused(
         (tmp_path / "toy",), machines, ray_application="other", ray_cpus_a_replica=0.1
     )
     toy_bundle(tmp_path / "toy")
-    predictors = load_predictors(load_shelf(settings).held, "cpu")
+    held = load_shelf(settings).held
+    predictors = load_predictors(held, "cpu")
     voices = local_backend(settings, (), None, Metrics())
-    digests = bundle_digests(settings)
     toy_bundle(tmp_path / "toy", seed=2)
-    assert bundle_digests(settings) != digests
     from emotrace_service.ray_cluster import load_ray_backend
 
     with pytest.raises(StartRefused, match="other bundles than the server"):
-        await asyncio.to_thread(load_ray_backend, settings, predictors, digests, None, voices)
+        await asyncio.to_thread(load_ray_backend, settings, predictors, origins(held), None, voices)
     await voices.close()
 
 
