@@ -48,6 +48,7 @@ class ServedModel(BundleInfo):
 class ServedModels(BaseModel):
     default: str
     models: list[ServedModel]
+    open: bool = Field(description="false: a session needs a key or a ticket")
 
 
 class AnalyzedUtterance(BaseModel):

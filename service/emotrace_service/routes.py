@@ -234,6 +234,7 @@ async def models(request: Request) -> dict[str, Any]:
             }
             for bundle in serving.bundles.values()
         ],
+        "open": serving.door.open,
     }
 
 

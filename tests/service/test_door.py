@@ -96,6 +96,7 @@ async def test_files_need_a_key_too(server: LiveServer) -> None:
         assert heard.json()["error"]["code"] == "audio_container_invalid"
         for path in ("/healthz", "/readyz", "/v1/models"):
             assert (await http.get(server.url + path)).status_code == 200
+        assert (await http.get(f"{server.url}/v1/models")).json()["open"] is False
 
 
 async def test_a_key_has_so_many_sessions_at_once_and_others_are_untouched(

@@ -54,6 +54,7 @@ def test_models_come_with_labels_and_card(server: LiveServer) -> None:
     answer = httpx.get(f"{server.url}/v1/models").json()
     (model,) = answer["models"]
     assert answer["default"] == model["name"] == "toy"
+    assert answer["open"] is True
     assert model["labels"] == ["anger", "happiness", "neutral", "sadness"]
     assert model["modalities"] == ["acoustic", "lexical"]
     assert model["card"].startswith("# toy")

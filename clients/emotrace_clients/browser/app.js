@@ -1,5 +1,6 @@
 // Wires the page: controls, a source of sound, a session, and the views.
 
+import { Access } from "./access.js";
 import { Camera } from "./camera.js";
 import { element } from "./elements.js";
 import { connect, EmotraceError, streamUrl, TurnMatcher } from "./emotrace/index.js";
@@ -25,6 +26,8 @@ const status = new Status(at);
 const levels = new Levels(at("levels"));
 const views = new Views(at("views"));
 const parts = fetchParts(); // of the report, while the server is there
+const served = fetchServed();
+const access = new Access(at, served);
 
 let record = new Record(); // of the session that runs, or of the last one
 let running = null; // { source, camera, turns, session, ... }; null between sessions
@@ -44,7 +47,8 @@ async function run(open) {
     const { sampleRate, channels } = here.source;
     const audio = { encoding: "s16le", sample_rate: sampleRate, channels };
     here.silence = new Silence(channels);
-    here.session = connect(streamUrl(), { audio, ...settings.model, ...here.start });
+    const token = await access.ticket();
+    here.session = connect(streamUrl(), { audio, ...settings.model, ...here.start, token });
     here.session.addEventListener("event", ({ detail }) => take(here, detail));
     here.session.addEventListener("connection", ({ detail }) => status.connection(detail, here.heardMs));
     here.session.started.catch(() => {}); // `finished` tells
@@ -234,6 +238,12 @@ function busy(is) {
   at("stop").hidden = true;
 }
 
+// What the server offers; null where it does not say, and a session says why.
+async function fetchServed() {
+  const response = await fetch("v1/models").catch(() => null);
+  return response?.ok ? response.json() : null;
+}
+
 async function openDemo() {
   const [sound, words] = await Promise.all(["dialogue.flac", "dialogue.json"].map(fetchDemo));
   const { speakers, turns } = await words.json();
@@ -296,7 +306,7 @@ if (lacks !== null) {
 } else if (limited !== null) {
   status.remark(limited);
 }
-settings.offerModels();
+served.then((answer) => answer && settings.offerModels(answer));
 parts.catch(() => {
   at("save-report").hidden = true;
   status.remark("A part of the page could not be fetched: there will be no report. Load the page again.");

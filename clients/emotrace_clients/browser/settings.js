@@ -97,11 +97,8 @@ export class Settings {
     release(stream);
   }
 
-  // A choice of models and of their label sets, where there are several.
-  async offerModels() {
-    const response = await fetch("v1/models").catch(() => null);
-    if (!response?.ok) return; // a session says why, if it cannot begin either
-    const { default: first, models } = await response.json();
+  // A choice of models and of their label sets, where there are several. What /v1/models answers.
+  offerModels({ default: first, models }) {
     this.models = models;
     this.at("bundle").replaceChildren(
       ...models.map(({ name, model, modalities }) => {
