@@ -17,6 +17,9 @@ Decode = Callable[[bytes | Pixels], Pixels]
 FORMATS = ("JPEG", "PNG")
 LARGEST_PIXELS = 16_000_000  # a 16-megapixel photograph; decoded it takes 48 MB
 
+MOST_SCANS = 100  # a progressive JPEG has some ten; each goes over all of the picture
+SCAN = b"\xff\xda"
+
 _alone = threading.Lock()  # Python has one filter of warnings for all threads
 
 
@@ -27,8 +30,8 @@ class PictureUnreadable(ValueError):
 def decode_picture(image: bytes | Pixels) -> Pixels:
     """Encoded or decoded image -> [height, width, 3] uint8, upright, red first.
 
-    Raises PictureUnreadable, also for what Pillow only warns of. The size is checked before any
-    pixel is decoded.
+    Raises PictureUnreadable, also for what Pillow only warns of. The size, and how often a JPEG
+    would be gone over, are checked before any pixel is decoded.
     """
     if isinstance(image, np.ndarray):
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
@@ -49,4 +52,6 @@ def _decoded(image: bytes) -> Pixels:
         width, height = picture.size
         if width * height > LARGEST_PIXELS:
             raise PictureUnreadable(f"{width} x {height} pixels, over {LARGEST_PIXELS}")
+        if picture.format != "PNG" and image.count(SCAN) > MOST_SCANS:
+            raise PictureUnreadable(f"a JPEG of more than {MOST_SCANS} scans")
         return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))

@@ -15,6 +15,7 @@ from emotrace_protocol.errors import ProtocolError
 from emotrace_protocol.events import NOTICE
 from emotrace_service.auditing import open_audit
 from emotrace_service.client_secrets import ClientSecrets
+from emotrace_service.confined_pictures import PICTURES
 from emotrace_service.loading import load_backend, load_door, load_shelf, load_store
 from emotrace_service.logs import logger
 from emotrace_service.metrics import Metrics
@@ -88,8 +89,7 @@ def create_app(
     serving = Serving(settings, shelf, backend, metrics, logger(), store, door, observers)
 
     async def begin() -> None:
-        await asyncio.to_thread(serving.decoders.prepare)
-        await warm(serving)
+        await asyncio.gather(asyncio.to_thread(serving.decoders.prepare), warm(serving))
         if on_ready is not None:
             on_ready(serving)
 
@@ -107,6 +107,7 @@ def create_app(
         await asyncio.wait(tasks)
         await asyncio.to_thread(serving.decoders.close)
         await backend.close()
+        await asyncio.to_thread(PICTURES.close)
         if serving.store is not None:
             await serving.store.close()
         await asyncio.to_thread(observers.close)

@@ -23,6 +23,7 @@ from emotrace_models.types import FloatArray, Transcript, Utterance
 from emotrace_models.voice_activity import VoiceDetector, VoiceState
 from emotrace_service.batching import BatchPolicy
 from emotrace_service.computing import Models, OwnModels
+from emotrace_service.confined_pictures import PICTURES
 from emotrace_service.crews import INTERIM, Batch, Crew
 from emotrace_service.errors import EngineError
 from emotrace_service.inference import Detected, Heard, Predicted
@@ -192,7 +193,7 @@ class LocalBackend:
         self._crew.watch(now)
 
     def used_s(self) -> float:
-        return self._crew.used_s()
+        return self._crew.used_s() + PICTURES.used_s
 
     def pressure(self, now: float) -> float:
         return max(self._ears.pressure(now), self._crew.pressure(now))

@@ -27,6 +27,7 @@ import numpy as np
 
 from emotrace_models.types import SAMPLE_RATE, Utterance
 from emotrace_service import computing
+from emotrace_service.confined_pictures import PICTURES
 from emotrace_service.errors import EngineError, UtteranceIncomplete, place
 from emotrace_service.loading import Origin, load_again, load_predictors
 from emotrace_service.packing import pack, parts, unpack
@@ -140,7 +141,9 @@ def serve(pipe: Connection, origins: Sequence[Origin], settings: Settings) -> No
                 answer: Any = computing.compute(predictors, work, bundle, items, arrivals)
             except Exception as error:
                 answer = _told(error)
-            pipe.send_bytes(pack((answer, time.process_time() - ready_s), parts(request)))
+            used_s = time.process_time() - ready_s + PICTURES.used_s
+            pipe.send_bytes(pack((answer, used_s), parts(request)))
+    PICTURES.close()
 
 
 def _run_once(predictors: computing.Predictors, key: str) -> None:

@@ -83,6 +83,16 @@ def test_what_is_too_large_is_refused_by_its_header() -> None:
         decode_picture(announcing(65_535, 65_535))
 
 
+def test_a_jpeg_is_not_gone_over_without_end() -> None:
+    """Half a megabyte of scans that say nothing new would take minutes."""
+    good = encoded(picture(1, 240, 320), "JPEG", progressive=True)
+    last = good.rindex(b"\xff\xda")
+    more, end = good[last:-2], good[-2:]
+    assert decode_picture(good[:-2] + 80 * more + end).shape == (240, 320, 3)
+    with pytest.raises(PictureUnreadable, match="more than 100 scans"):
+        decode_picture(good[:-2] + 100 * more + end)
+
+
 @pytest.mark.parametrize(
     ("bad", "said"),
     [
