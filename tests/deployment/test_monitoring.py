@@ -15,6 +15,9 @@ from prometheus_client import CollectorRegistry
 SERIES = re.compile(r"\b((?:emotrace|process)_\w+)(?:\{([^}]*)\})?")
 MATCHER = re.compile(r'(\w+)(=~|!=|=)"([^"]*)"')
 OUTSIDE = {"instance", "job", "namespace", "pod"}  # labels that Prometheus puts on
+UNWATCHED = {
+    "process_virtual_memory_bytes": "addresses, most of them unused; the resident part is shown",
+}
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +57,31 @@ def test_every_metric_and_label_exists(
             assert set(re.split(r",\s*", labels)) <= known | {"le", "<<.GroupBy>>"}, where
     assert len(named) > 20
     assert len(expressions) > 40
+
+
+def test_every_metric_is_watched_or_there_is_a_reason(
+    expressions: dict[str, str], registry: CollectorRegistry
+) -> None:
+    """On the dashboard, or by an alert."""
+    watched = {
+        name
+        for where, expression in expressions.items()
+        if not where.startswith("adapter")
+        for name, _ in SERIES.findall(expression)
+    }
+    families = {one.name: {sample.name for sample in one.samples} for one in registry.collect()}
+    assert len(families) > 30
+    assert {name for name, series in families.items() if not series & watched} == set(UNWATCHED)
+
+
+def test_every_metric_is_described(registry: CollectorRegistry, root: Path) -> None:
+    """By its name at /metrics, with its labels."""
+    manual = (root / "docs/operations.md").read_text()
+    for family in registry.collect():
+        name = f"{family.name}_total" if family.type == "counter" else family.name
+        labels = sorted({label for sample in family.samples for label in sample.labels} - {"le"})
+        written = f"`{name}{{{', '.join(labels)}}}`" if labels else f"`{name}`"
+        assert re.search(rf"^\| .*{re.escape(written)}.* \|", manual, re.MULTILINE), written
 
 
 def test_expressions_are_promql(
