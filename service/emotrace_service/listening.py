@@ -1,9 +1,10 @@
-"""The task that reads a session's socket: always, whatever the rest of the session is doing."""
+"""The task that reads a session's socket, whatever the rest of the session is doing. Only a client
+that does not read is not read either."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from emotrace_models.types import Transcript
@@ -59,10 +60,11 @@ class Listener:
     """Puts what comes into the inlet, in order. Words for an utterance go past it, to `texts`:
     the utterance at the head of the queue may be waiting for them.
 
-    confirm: called for every message. note: called with the number of each, and what it was; empty:
-    it had no effect; gives why that is not recorded any more. age_s: of the session before this
-    connection. acks: taken in so far. heard: when audio came last, or the session began. deleted:
-    is set once the client wants nothing to be kept; after that nothing more is taken in.
+    room: waits where too much waits to be sent. confirm: called for every message. note: called
+    with the number of each, and what it was; empty: it had no effect; gives why that is not
+    recorded any more. age_s: of the session before this connection. acks: taken in so far. heard:
+    when audio came last, or the session began. deleted: is set once the client wants nothing to be
+    kept; after that nothing more is taken in.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class Listener:
         receipts: Receipts,
         settings: Settings,
         clock: Callable[[], float],
+        room: Callable[[], Awaitable[None]],
         confirm: Callable[[], None],
         note: Callable[[int, bytes | str], str | None],
         age_s: float,
@@ -89,6 +92,7 @@ class Listener:
         self._receipts = receipts
         self._settings = settings
         self._clock = clock
+        self._room = room
         self._confirm = confirm
         self._note = note
         self._active = self.heard = clock()
@@ -106,6 +110,7 @@ class Listener:
         self._expiring = asyncio.create_task(self._expire())
         try:
             while True:
+                await self._room()
                 data = await self._socket.receive()
                 self._confirm()
                 finish = self._inlet.finish
@@ -195,7 +200,7 @@ class Listener:
             self._conversation.receive(message)
             await warn_unknown(self._notices, unknown)
             if number is not None:
-                effect = await self._obey(message, number, arrival)
+                effect = await self._obey(message, number, arrival, len(text))
                 await self._keep(number, text if effect else "")
         except ProtocolError as error:
             await self._refuse(error, number)
@@ -216,7 +221,7 @@ class Listener:
                 self._note(number, "")
             await self._notices.emit(Failed, **weighed.fields())
 
-    async def _obey(self, message: Message, number: int, arrival: float) -> bool:
+    async def _obey(self, message: Message, number: int, arrival: float, size: int) -> bool:
         """Whether it has an effect. Raises ProtocolError."""
         if isinstance(message, SessionDelete):
             self.deleted.set()
@@ -230,7 +235,7 @@ class Listener:
         elif isinstance(message, UtteranceText | UtteranceEnd | Image | Marker):
             if isinstance(message, UtteranceText):
                 self._active = arrival
-            self._inlet.put(Said(message, arrival, number))
+            self._inlet.put(Said(message, arrival, number, size))
         return True
 
     async def _offer(self, message: UtteranceText, index: int) -> bool:

@@ -1,12 +1,15 @@
 """The two bounded queues of a session: what came in and waits, and what waits to be sent.
 
-The socket is always read into the inlet: a server that does not read misses the client's pongs and
-drops a healthy session. So the inlet, not the kernel, is where a client that is too fast is met.
+The socket is read into the inlet whatever there is to do: a server that does not read misses the
+client's pongs and drops a healthy session. So the inlet, not the kernel, is where a client that is
+too fast is met. Only one that does not read what it is sent is not read either, until it does or
+the time to send is over: else it would fill the inlet as well.
 """
 
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -33,7 +36,7 @@ MAX_QUEUED_BYTES = 4 * 1024 * 1024
 RETRY_AFTER_MS = 10_000
 JOINED_MS = 250
 MAX_WAITING_EVENTS = 512
-MAX_WAITING_CHARACTERS = 256 * 1024
+MAX_WAITING_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +55,12 @@ class Audio:
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """A control message that must keep its place among the audio."""
+    """A control message that must keep its place among the audio. size: of its text."""
 
     message: Message
     arrival: float
     number: int
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +78,7 @@ class Inlet:
     """Bounded in milliseconds of audio. Holds nothing more once a Finish is in it.
 
     Where a client sends at the pace of time and the server is behind, it is not the client that is
-    refused: more may wait then, up to a number of bytes.
+    refused: more may wait then, up to a number of bytes, of which messages take their part.
     """
 
     def __init__(self, bytes_per_second: int, limit_ms: int) -> None:
@@ -82,7 +86,8 @@ class Inlet:
         self._limit_ms = limit_ms
         self._max_bytes = max(MAX_QUEUED_BYTES, bytes_per_second * limit_ms // 1_000)
         self._items: deque[Incoming] = deque()
-        self._bytes = 0
+        self._bytes = 0  # of audio
+        self._said_bytes = 0
         self._ahead_ms = 0.0  # how far the audio runs before time
         self._last_arrival = 0.0
         self._ready = asyncio.Event()
@@ -104,7 +109,7 @@ class Inlet:
     def cut(self, finish: Finish) -> None:
         """What waits is dropped, and nothing more is taken in."""
         self._items.clear()
-        self._bytes = 0
+        self._bytes = self._said_bytes = 0
         self._finish = None
         self.put(finish)
 
@@ -121,6 +126,12 @@ class Inlet:
         elif isinstance(item, Audio):
             self._check_room(item)
             self._bytes += item.size
+        else:
+            if self._overflows(item.size):
+                raise ProtocolError(
+                    ErrorCode.RATE_LIMITED, f"{self._said_bytes} bytes of messages waited already."
+                )
+            self._said_bytes += item.size
         self._items.append(item)
         self._ready.set()
 
@@ -138,12 +149,15 @@ class Inlet:
                 f"than time; the limit is {self._limit_ms} ms.",
                 retry_after_ms=int(self.queued_ms),
             )
-        if self._bytes + item.size > self._max_bytes:
+        if self._overflows(item.size):
             raise ProtocolError(
                 ErrorCode.CAPACITY,
                 f"The server is {self.queued_ms / 1_000:.0f} s behind.",
                 retry_after_ms=RETRY_AFTER_MS,
             )
+
+    def _overflows(self, size: int) -> bool:
+        return self._bytes + self._said_bytes + size > self._max_bytes
 
     async def get(self) -> Incoming:
         while not self._items:
@@ -153,6 +167,8 @@ class Inlet:
         if isinstance(item, Audio):
             item = self._joined(item)
             self._bytes -= item.size
+        elif isinstance(item, Said):
+            self._said_bytes -= item.size
         return item
 
     def _joined(self, first: Audio) -> Audio:
@@ -195,7 +211,7 @@ class Outlet:
         self._keeping = False
         self._held: list[Told] = []
         self._waiting: deque[str] = deque()
-        self._characters = 0
+        self._bytes = 0  # that the texts take in memory
         self._ready = asyncio.Event()
         self._room = asyncio.Event()
         self._ending = False
@@ -239,11 +255,17 @@ class Outlet:
         self._closed = True
         self._ready.set()
 
+    async def room(self) -> None:
+        """Returns at once where there is room; else when there is some for the first time."""
+        if self._full:
+            self._room.clear()
+            await self._room.wait()
+
     def queue(self, events: Iterable[Told]) -> None:
         """Events that are kept already are on their way."""
         for event in events:
             self._waiting.append(event.text)
-            self._characters += len(event.text)
+            self._bytes += sys.getsizeof(event.text)
         self._ready.set()
 
     async def go_on(self, missed: Iterable[Told], messages: int, token: str) -> None:
@@ -305,7 +327,7 @@ class Outlet:
                     await heartbeat()
                 continue
             text = self._waiting.popleft()
-            self._characters -= len(text)
+            self._bytes -= sys.getsizeof(text)
             if not self._full:
                 self._room.set()
             try:
@@ -316,4 +338,4 @@ class Outlet:
 
     @property
     def _full(self) -> bool:
-        return len(self._waiting) > MAX_WAITING_EVENTS or self._characters > MAX_WAITING_CHARACTERS
+        return len(self._waiting) > MAX_WAITING_EVENTS or self._bytes > MAX_WAITING_BYTES

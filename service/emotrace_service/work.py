@@ -82,6 +82,7 @@ def begin(
         receipts,
         serving.settings,
         serving.clock,
+        outlet.room,
         confirm,
         note,
         0.0 if snapshot is None else snapshot.age_s,

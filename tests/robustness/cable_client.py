@@ -1,5 +1,5 @@
-"""A client at the other end of a cable: `talking` and answering pings, or `deaf`, which reads
-nothing after its session began. It says `there`, and goes on until it is ended."""
+"""A client that is `talking` and answers pings; or so many that are `deaf`, and read nothing after
+their sessions began. Each says `there`, and goes on until it is ended."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import asyncio
 import json
 import socket
 import sys
+from contextlib import suppress
 
 from namespaces import PORT, SERVER
 from websockets.asyncio.client import connect
@@ -39,26 +40,26 @@ def frame(text: str) -> bytes:
     return b"\x81" + size + bytes(4) + data
 
 
-def be_deaf() -> None:
+async def be_deaf() -> None:
     """The server has more to say than the kernels hold."""
+    loop = asyncio.get_running_loop()
     with socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
-        connection.connect((SERVER, PORT))
-        connection.sendall(HANDSHAKE.encode())
-        assert connection.recv(4_096).startswith(b"HTTP/1.1 101")
-        said = [frame(json.dumps(START))]
-        said += [frame(json.dumps({"type": "marker", "id": "m" * 120})) for _ in range(MARKERS)]
+        connection.setblocking(False)
+        await loop.sock_connect(connection, (SERVER, PORT))
+        await loop.sock_sendall(connection, HANDSHAKE.encode())
+        assert (await loop.sock_recv(connection, 4_096)).startswith(b"HTTP/1.1 101")
+        said = frame(json.dumps(START))
+        said += frame(json.dumps({"type": "marker", "id": "m" * 120})) * MARKERS
         print("there", flush=True)
-        try:
-            for one in said:
-                connection.sendall(one)
-        except OSError:
-            pass  # the server was quicker
-        sys.stdin.read()
+        with suppress(OSError):  # the server was quicker
+            await loop.sock_sendall(connection, said)
+        await asyncio.Event().wait()
+
+
+async def all_deaf(peers: int) -> None:
+    await asyncio.gather(*[be_deaf() for _ in range(peers)])
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "talking":
-        asyncio.run(talk())
-    else:
-        be_deaf()
+    asyncio.run(talk() if sys.argv[1] == "talking" else all_deaf(int(sys.argv[2])))

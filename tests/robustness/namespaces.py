@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -63,30 +64,36 @@ def cable() -> Iterator[Cable]:
         yield Cable(*names)
 
 
+@dataclass(frozen=True)
+class Connection:
+    """held: by the server's process. unsent: bytes that wait in the kernel."""
+
+    held: bool
+    unsent: int
+
+
 @dataclass
 class Server:
     """In its namespace."""
 
     process: subprocess.Popen[bytes]
 
-    def sockets(self) -> int:
-        """Descriptors of connections and of whatever else is a socket."""
-        folder, count = Path(f"/proc/{self.process.pid}/fd"), 0
-        for name in os.listdir(folder):
-            try:
-                count += os.readlink(folder / name).startswith("socket:")
-            except FileNotFoundError:
-                continue
-        return count
-
-    def connections(self) -> list[tuple[str, int]]:
-        """The kernel's own: state, and bytes that wait to be sent. Also those that no process has
-        any more; without the listening socket."""
-        found = []
+    def connections(self, peer: str) -> list[Connection]:
+        """The kernel's own, also those that no process has any more."""
+        descriptors, found = self._descriptors(), []
         for line in Path(f"/proc/{self.process.pid}/net/tcp").read_text().splitlines()[1:]:
             fields = line.split()
-            if fields[1].endswith(f":{PORT:04X}") and fields[3] != "0A":
-                found.append((fields[3], int(fields[4].partition(":")[0], 16)))
+            other = bytes.fromhex(fields[2].partition(":")[0])[::-1]
+            if fields[1].endswith(f":{PORT:04X}") and socket.inet_ntoa(other) == peer:
+                held = f"socket:[{fields[9]}]" in descriptors
+                found.append(Connection(held, int(fields[4].partition(":")[0], 16)))
+        return found
+
+    def _descriptors(self) -> set[str]:
+        folder, found = Path(f"/proc/{self.process.pid}/fd"), set()
+        for name in os.listdir(folder):
+            with suppress(FileNotFoundError):
+                found.add(os.readlink(folder / name))
         return found
 
     def resident_kib(self) -> int:
@@ -124,16 +131,16 @@ def served(cable: Cable, bundle: Path, log: Path, **settings: str) -> Iterator[S
 
 
 @contextmanager
-def client(cable: Cable, way: str) -> Iterator[subprocess.Popen[str]]:
-    """A client in its namespace (cable_client.py), once it has said that it is where it should
-    be."""
+def clients(namespace: str, way: str, peers: int = 1) -> Iterator[None]:
+    """cable_client.py in a namespace, once all have said that they are where they should be."""
     program = str(Path(__file__).with_name("cable_client.py"))
-    inside = ["ip", "netns", "exec", cable.client, sys.executable, program, way]
-    process = subprocess.Popen(inside, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    inside = ["ip", "netns", "exec", namespace, sys.executable, program, way, str(peers)]
+    process = subprocess.Popen(inside, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
-        assert process.stdout.readline() == "there\n"
-        yield process
+        for _ in range(peers):
+            assert process.stdout.readline() == "there\n"
+        yield
     finally:
         process.kill()
         process.communicate()

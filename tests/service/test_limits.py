@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
+from doubles import Stage
 from fakes import toy_bundle
 from live import demo_pcm, live_server, silence, talk
 
 from emotrace_protocol.events import Failed, SessionResumed, SessionStarted
 from emotrace_protocol.messages import Marker, SessionEnd, SessionResume, SessionStart
 from emotrace_service import listening
+from emotrace_service.queues import MAX_WAITING_EVENTS
 
 
 @pytest.fixture(scope="module")
@@ -84,3 +87,21 @@ async def test_newcomers_beyond_the_pace_are_told_when_to_come_again(bundle: Pat
         assert len(refused) >= 3
         assert {error.code for error in refused} == {"capacity"}
         assert all(2_500 <= (error.retry_after_ms or 0) <= 5_000 for error in refused)
+
+
+async def test_a_client_that_does_not_read_is_not_read(bundle: Path) -> None:
+    stage = Stage(bundle, send_timeout_ms=500)
+    socket, task = stage.session()
+    socket.say(SessionStart())
+    await socket.until("session.started")
+    socket.stuck = True
+    for _ in range(40):  # as a connection gives them to a session, some at a time
+        socket.say(*[Marker(id="x")] * 50)
+        await asyncio.sleep(0)
+    (session,) = stage.serving._guests
+    inside = len(session._work.inlet._items)  # type: ignore[attr-defined]
+    outside = socket._incoming.qsize()
+    assert inside <= 50
+    assert outside >= 2_000 - MAX_WAITING_EVENTS - 2 * 50
+    await task
+    assert socket.code == 4480

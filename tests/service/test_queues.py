@@ -23,7 +23,9 @@ from emotrace_service.batching import BatchPolicy, Item, Priority
 from emotrace_service.lanes import Call, Lane, Lanes
 from emotrace_service.metrics import Metrics
 from emotrace_service.queues import (
+    MAX_QUEUED_BYTES,
     MAX_QUEUED_MESSAGES,
+    MAX_WAITING_BYTES,
     MAX_WAITING_EVENTS,
     Audio,
     Finish,
@@ -83,16 +85,28 @@ async def test_a_client_at_the_pace_of_time_does_not_pay_for_a_server_that_is_be
 async def test_the_inlet_is_bounded_in_messages() -> None:
     inlet = Inlet(SECOND, 2_000)
     for _ in range(MAX_QUEUED_MESSAGES):
-        inlet.put(Said(Marker(id="x"), 0.0, 0))
+        inlet.put(Said(Marker(id="x"), 0.0, 0, 1))
     with pytest.raises(ProtocolError, match="messages waited"):
-        inlet.put(Said(Marker(id="x"), 0.0, 0))
+        inlet.put(Said(Marker(id="x"), 0.0, 0, 1))
+
+
+async def test_messages_take_their_part_of_the_bytes_that_may_wait() -> None:
+    inlet = Inlet(SECOND, 2_000)
+    picture = Said(Marker(id="as if it were one"), 0.0, 0, 700_000)
+    for _ in range(MAX_QUEUED_BYTES // picture.size):
+        inlet.put(picture)
+    with pytest.raises(ProtocolError, match="bytes of messages waited") as refused:
+        inlet.put(picture)
+    assert refused.value.code is ErrorCode.RATE_LIMITED
+    assert await inlet.get() == picture
+    inlet.put(picture)
 
 
 async def test_audio_that_waits_is_taken_together_but_not_past_a_message() -> None:
     inlet = Inlet(SECOND, 10_000)
     for arrival in (1.0, 2.0):
         inlet.put(audio(0.1, arrival))
-    inlet.put(Said(Marker(id="x"), 3.0, 2))
+    inlet.put(Said(Marker(id="x"), 3.0, 2, 1))
     for arrival in range(4, 9):
         inlet.put(audio(0.1, arrival))
     first, said, second, third = [await inlet.get() for _ in range(4)]
@@ -178,11 +192,38 @@ async def test_what_is_told_while_a_session_is_taken_up_follows_that() -> None:
     assert types == ["heartbeat", "session.resumed", "service.degraded"]
 
 
-async def test_a_writer_waits_while_too_much_waits() -> None:
+async def test_who_writes_and_who_listens_wait_while_too_much_waits() -> None:
     out = outlet()
     for _ in range(MAX_WAITING_EVENTS):
         await out.emit(MarkerReached, id="x", audio_ms=0)
+    await out.room()
     one_more = asyncio.create_task(out.emit(MarkerReached, id="x", audio_ms=0))
+    await asyncio.sleep(0)
+    listening = asyncio.create_task(out.room())
+    await asyncio.sleep(0)
+    assert not one_more.done()
+    assert not listening.done()
+
+    async def send(_: str) -> None:
+        await asyncio.sleep(0)
+
+    async def heartbeat() -> None:
+        pytest.fail("there is always something to send")
+
+    sending = asyncio.create_task(
+        out.run(send, send_timeout_s=9, heartbeat_s=9, heartbeat=heartbeat)
+    )
+    await asyncio.gather(one_more, listening)
+    sending.cancel()
+
+
+@pytest.mark.parametrize(("letter", "held"), [("x", 1), ("\N{GRINNING FACE}", 4)])
+async def test_what_waits_is_bounded_in_bytes_of_memory(letter: str, held: int) -> None:
+    out = outlet()
+    fit = MAX_WAITING_BYTES // (100_000 * held)
+    for _ in range(fit):
+        await out.emit(MarkerReached, id=letter * 100_000, audio_ms=0)
+    one_more = asyncio.create_task(out.emit(MarkerReached, id=letter * 100_000, audio_ms=0))
     await asyncio.sleep(0)
     assert not one_more.done()
     one_more.cancel()
