@@ -206,6 +206,20 @@ async def test_the_readmes_lines_for_node(
     assert "finals: 10" in said
 
 
+async def test_the_quick_starts_lines_for_node(
+    server: LiveServer, tmp_path: Path, root: Path
+) -> None:
+    (block,) = re.findall(r"```js\n(.*?)```", (root / "docs/quickstart.md").read_text(), re.DOTALL)
+    address = "ws://127.0.0.1:8080/v1/stream"
+    assert address in block
+    (tmp_path / "node_modules").mkdir()
+    (tmp_path / "node_modules" / "emotrace").symlink_to(PACKAGE)
+    script = tmp_path / "example.mjs"
+    script.write_text(block.replace(address, server.stream_url))
+    options = ("--experimental-websocket", "--no-warnings")
+    assert await run(program("node"), *options, str(script), folder=tmp_path) == "deleted\n"
+
+
 def test_the_readmes_lines_for_the_browser(server: LiveServer, tmp_path: Path) -> None:
     lines = (
         example("Browser").replace('"./emotrace', '"/emotrace').replace('"capture.js"', "module")

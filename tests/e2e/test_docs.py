@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 import typer.main
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from live import DEMO, live_server
 
 from emotrace_clients.__main__ import app
@@ -43,7 +45,12 @@ def test_the_pages_have_blocks_to_run() -> None:
 @pytest.mark.parametrize("code", [pytest.param(code, id=name) for name, code in blocks("python")])
 def test_a_python_block_runs(code: str, toy: Path, tmp_path: Path) -> None:
     shutil.copy(DEMO, tmp_path / "dialogue.flac")
-    with live_server(toy, audio_queue_ms=10_000) as server:
+    recordings, key = tmp_path / "recordings", tmp_path / "public.pem"
+    recordings.mkdir()
+    public = X25519PrivateKey.generate().public_key()
+    key.write_bytes(public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    kept = {"recordings": recordings, "recordings_key": key}
+    with live_server(toy, audio_queue_ms=10_000, **kept) as server:
         # The pages name the default address, or rely on it; this server has another port.
         here = code.replace(DEFAULT_URL, server.stream_url)
         here = re.sub(r"connect\((?!\")", f'connect("{server.stream_url}", ', here)
@@ -56,6 +63,8 @@ def test_a_python_block_runs(code: str, toy: Path, tmp_path: Path) -> None:
         )
     assert result.returncode == 0, result.stderr
     assert "Error" not in result.stdout
+    recorded = "record=" in code and ".delete()" not in code
+    assert [file.suffix for file in recordings.iterdir()] == [".sealed"] * recorded
 
 
 def test_the_commands_exist_with_their_options() -> None:
