@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 from deployment.containers import CONFINED, Engine
 
+from emotrace_service.confined_process import NOT_FILTERED
+
 pytestmark = [pytest.mark.long, pytest.mark.timeout(3_600)]
 
 OFFLINE = ("--network", "none")  # loopback alone
@@ -25,6 +27,23 @@ TEMPORARY = ("pymp-", "torchinductor_")
 INSTALLED = (
     "import importlib.metadata as m; print([(one.name, one.version) for one in m.distributions()])"
 )
+
+
+ANALYSIS = """
+import io, json
+import httpx, soundfile
+from emotrace_clients.demo import shipped
+samples, rate = soundfile.read(shipped.AUDIO, dtype="int16")
+file = io.BytesIO()
+soundfile.write(file, samples, rate, format="WAV")
+answer = httpx.post(
+    "http://127.0.0.1:8080/v1/audio/analyze",
+    files={"file": file.getvalue()},
+    data={"start": json.dumps({"speakers": shipped.speakers()})},
+    timeout=300,
+)
+print(json.dumps([answer.status_code, answer.json()]))
+"""
 
 
 @pytest.fixture
@@ -43,16 +62,27 @@ def test_it_serves_the_demo_offline_and_writes_nothing(engine: Engine, server: s
     assert events[-1]["type"] == "session.ended"
     assert events[-1]["totals"]["failed"] == 0
 
-    changed = engine("diff", server).splitlines()
-    assert [line for line in changed if not line.endswith((" /etc", "/run"))] == []
-    left = engine("exec", server, "ls", "-A", "/tmp").splitlines()
-    assert [name for name in left if not name.startswith(TEMPORARY)] == []
+    assert written(engine, server) == []
     lists = engine("exec", server, "sh", "-c", "cat /proc/net/tcp /proc/net/udp").splitlines()
     others = [line.split()[2] for line in lists if ":" in line and "address" not in line]
     assert {address.split(":")[0] for address in others} <= {"0100007F", "00000000"}
 
     engine("stop", "--time", "45", server)
     assert engine("inspect", server, "--format", "{{.State.ExitCode}}") == "0"
+
+
+def test_it_decodes_a_file_that_was_sent_confined(engine: Engine, server: str) -> None:
+    said = engine("exec", server, "python3", "-c", ANALYSIS)
+    status, analysis = json.loads(said.splitlines()[-1])
+    assert status == 200, analysis
+    assert len(analysis["utterances"]) >= 8
+    assert {one["speaker"] for one in analysis["utterances"]} == {"Ann", "Ben"}
+    assert all(one["label"] is not None for one in analysis["utterances"])
+    assert analysis["events"][-1]["totals"]["failed"] == 0
+    assert written(engine, server) == []
+    logs = engine.logs(server)
+    assert NOT_FILTERED not in logs
+    assert "no file can be decoded" not in logs
 
 
 def test_a_session_hears_that_the_container_stops(engine: Engine, server: str) -> None:
@@ -114,6 +144,15 @@ def test_it_can_be_stopped_while_the_models_load(
     with engine.container(image("cpu"), *OFFLINE, *OPEN) as loading:
         engine("stop", "--time", "40", loading)
         assert engine("inspect", loading, "--format", "{{.State.ExitCode}}") in {"0", "143"}
+
+
+def written(engine: Engine, container: str) -> list[str]:
+    """What lies in a container that was not there when it began, beside what libraries need."""
+    changed = engine("diff", container).splitlines()
+    left = engine("exec", container, "ls", "-A", "/tmp").splitlines()
+    return [line for line in changed if not line.endswith((" /etc", "/run"))] + [
+        f"/tmp/{name}" for name in left if not name.startswith(TEMPORARY)
+    ]
 
 
 @pytest.mark.parametrize("target", ["cpu", "gpu", "training"])
