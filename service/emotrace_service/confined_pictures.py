@@ -52,7 +52,7 @@ class ConfinedPictures:
         try:
             with self._process() as process, process.within(self._deadline_s):
                 pixels = process.decode(image)
-        except (ProcessEnded, OSError) as error:
+        except ProcessEnded as error:
             raise PictureUnreadable(f"{len(image)} bytes that broke what decodes them") from error
         if pixels is None:
             raise PictureUnreadable(f"{len(image)} bytes that cannot be decoded")

@@ -39,18 +39,22 @@ class ConfinedProcess:
     """Runs `module`, which calls confined_pipes.serve. Its limits are beside what it has at first.
 
     It has no files, arguments or environment but what it is given here. `close` it.
+    Raises ProcessEnded where none can be started.
     """
 
     def __init__(self, module: str, memory_bytes: int, processor_s: int) -> None:
         environ = {name: os.environ[name] for name in INHERITED if name in os.environ}
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", module, str(memory_bytes), str(processor_s)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env={**environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"},
-            cwd="/" if os.name == "posix" else None,
-        )
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", module, str(memory_bytes), str(processor_s)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env={**environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"},
+                cwd="/" if os.name == "posix" else None,
+            )
+        except OSError as error:
+            raise ProcessEnded from error
         self.pid = self._process.pid
         self._questions = cast(BufferedWriter, self._process.stdin)
         self._answers = cast(BufferedReader, self._process.stdout)

@@ -105,8 +105,8 @@ class Decoders:
         with self._lock:
             if self._closed or self._spare is not None:
                 return
-            self._spare = self._start()
             try:
+                self._spare = self._start()
                 if not self._spare.filtered():
                     self._log.warning(NOT_FILTERED)
             except ProcessEnded:

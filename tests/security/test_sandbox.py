@@ -128,6 +128,70 @@ async def test_what_is_no_file_is_refused_in_the_same_words(decoders: Decoders) 
     decoders.close()
 
 
+FORBIDDEN = """
+import asyncio, ctypes, struct, sys
+import structlog
+from emotrace_service import sandbox
+from emotrace_service.decoding import Decoders
+from emotrace_service.settings import Settings
+
+prctl_number = {"x86_64": 157, "aarch64": 167}[sandbox.platform.machine()]
+lines = [(0x20, 0, 0, 0), (0x15, 0, 3, prctl_number)]  # its first argument is at 16
+lines += [(0x20, 0, 0, 16), (0x15, 0, 1, sandbox.SET_SECCOMP), (0x06, 0, 0, sandbox.NOT_PERMITTED)]
+lines += [(0x06, 0, 0, sandbox.ALLOW)]
+code = b"".join(struct.pack("HBBI", *line) for line in lines)
+prctl = ctypes.CDLL(None).prctl
+assert prctl(sandbox.NO_NEW_PRIVILEGES, 1, 0, 0, 0) == 0
+program = ctypes.byref(sandbox._Program(len(lines), code))
+assert prctl(sandbox.SET_SECCOMP, sandbox.FILTER_MODE, program, 0, 0) == 0
+
+async def decode():
+    decoding = await decoders.open(sys.stdin.buffer.read(), 60.0)
+    assert len([block async for block in decoding.blocks()]) == 3
+    decoding.close()
+
+decoders = Decoders(Settings(), structlog.get_logger())
+decoders.prepare()
+print("started")
+asyncio.run(decode())
+decoders.close()
+"""
+
+
+@pytest.mark.skipif(not FILTERED, reason="system calls are filtered on Linux alone")
+def test_a_server_says_at_its_start_once_that_nothing_filters_system_calls() -> None:
+    """Where prctl(PR_SET_SECCOMP) fails, as in a container that forbids it."""
+    done = subprocess.run(
+        [sys.executable, "-c", FORBIDDEN],
+        input=sound("FLAC", "PCM_16", 16_000),
+        capture_output=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    warning, started, *rest = done.stdout.decode().splitlines()
+    assert "files and pictures are decoded without a filter of system calls" in warning
+    assert started == "started"
+    assert rest == []
+
+
+def test_where_they_are_filtered_it_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    decoders = Decoders(Settings(), structlog.get_logger())
+    decoders.prepare()
+    decoders.close()
+    assert ("without a filter" in capsys.readouterr().out) is not FILTERED
+
+
+@pytest.mark.parametrize("program", ["/bin/false", "/nothing/is/here"])
+def test_a_server_starts_where_no_file_can_be_decoded_and_says_so(
+    program: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "executable", program)
+    decoders = Decoders(Settings(), structlog.get_logger())
+    decoders.prepare()
+    decoders.close()
+    assert "no file can be decoded" in capsys.readouterr().out
+
+
 async def test_a_process_that_dies_costs_its_file_alone(decoders: Decoders) -> None:
     data = sound("WAV", "FLOAT", 48_000, 60.0)
     first, second = await decoders.open(data, 90.0), await decoders.open(data, 90.0)
