@@ -50,6 +50,9 @@ def create_app(secrets: Sequence[str]) -> FastAPI:
             print(f"refused: {refused}", file=sys.stderr)
             return Response(status_code=STATUS.get(refused.fault, UNAUTHORISED))
         seen[delivery.id] = None
+        if event.type == "session.ended" and event.reason == "deleted":
+            dialogues.pop(session, None)  # this is the last that is told of it
+            return Response(status_code=204)
         dialogues.setdefault(session, EmotionTracker()).push(event)  # it gives the shifts
         dialogues.move_to_end(session)
         for kept, most in ((seen, REMEMBERED), (dialogues, DIALOGUES)):

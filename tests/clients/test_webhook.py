@@ -28,8 +28,8 @@ from emotrace_clients.webhook import (
     read_event,
     verify,
 )
-from emotrace_protocol import UnknownEvent, encode
-from emotrace_protocol.events import Heartbeat
+from emotrace_protocol import Event, UnknownEvent, encode
+from emotrace_protocol.events import Heartbeat, SessionEnded, Totals
 from emotrace_protocol.messages import SessionStart
 from emotrace_service.logs import logger
 from emotrace_service.metrics import Metrics
@@ -259,6 +259,23 @@ class TestReceiver:
         assert {one["speaker"]: one["utterance"] for one in state["speakers"]} == finals
         assert state["ended"] is True
         assert state["audio_ms"] == len(sound) // (2 * 2 * 16)
+
+    async def test_it_forgets_a_session_that_was_deleted(self, receiver: str) -> None:
+        totals = dict.fromkeys(Totals.model_fields, 0)
+        told: tuple[Event, ...] = (
+            Heartbeat(sequence=1, audio_ms=5),
+            SessionEnded(sequence=2, reason="deleted", totals=Totals(**totals)),
+        )
+        key = base64.b64decode(SECRET.removeprefix("whsec_"))
+        kinds = ("heartbeat", "session.ended")
+        webhook = Webhook(f"{receiver}/emotrace", key, kinds, Metrics(), logger())
+        webhook.start()
+        webhook.offer("other", encode(told[0]))
+        for event in told:
+            webhook.offer("s", encode(event))
+        await webhook.close(30)
+        answer = await asyncio.to_thread(httpx.get, f"{receiver}/dialogues")
+        assert set(answer.json()) == {"other"}
 
     def test_it_refuses_strangers_and_counts_nothing_twice(self, receiver: str) -> None:
         body = {"type": "session.ended", "data": {"session": "s", "sequence": 9}}
