@@ -106,6 +106,7 @@ class Line:
         self._patience: Patience | None = None
         self._why = ""  # the last connection broke
         self._at_least_s = 0.0  # before the next attempt
+        self._attempts = 0  # to go on with the session
         self._fatal: Failed | None = None  # told on this connection
         self._acknowledged = 0  # events
         self._closing = False
@@ -365,10 +366,12 @@ class Line:
                 self._why = str(error)
                 continue
             self.conversation.resume()
+            self._attempts += 1
             return SessionResume(
                 session=self._session,
                 token=self._resume.token,
                 sequence=self.conversation.received,
+                attempt=self._attempts,
             )
         self.failure = self.lost(
             f"the connection to the server broke, and none came in its place within "

@@ -200,6 +200,13 @@ class SessionResume(Message):
     )
     token: str = Field(max_length=128, description="the newest that the server gave")
     sequence: int = Field(ge=0, description="how many events have arrived: the number of the next")
+    attempt: int = Field(
+        default=0,
+        ge=0,
+        le=2**31,
+        description="counts the client's attempts to go on, from 1: a later one is not undone by "
+        "an earlier one that arrives after it",
+    )
 
 
 class UtteranceText(Message):

@@ -51,7 +51,9 @@ class Continuity:
         if self._store is None:
             raise ProtocolError(ErrorCode.SESSION_UNKNOWN, "This server keeps no sessions.")
         try:
-            resumed = await self._store.resume(message.session, message.token, message.sequence)
+            resumed = await self._store.resume(
+                message.session, message.token, message.sequence, message.attempt
+            )
         except StoreLost:
             raise ProtocolError(
                 ErrorCode.CAPACITY,

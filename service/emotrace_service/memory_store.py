@@ -43,14 +43,14 @@ class MemoryStore:
         kept = self._kept[name] = _Kept()
         return _MemoryLease(self, name, kept)
 
-    async def resume(self, name: str, token: str, sequence: int) -> Resumed:
+    async def resume(self, name: str, token: str, sequence: int, attempt: int = 0) -> Resumed:
         kept = self._kept.get(name)
         given = _digest(token)
         digests = [_NOBODY, _NOBODY] if kept is None else kept.digests
         serves = [secrets.compare_digest(given, one) for one in digests]
         if not any(serves):
             kept = None
-        if kept is None or kept.snapshot is None:
+        if kept is None or kept.snapshot is None or attempt < kept.attempt:
             raise unknown(self.window_ms)
         first = kept.events[0].sequence if kept.events else kept.snapshot.sent
         if not first <= sequence <= kept.snapshot.sent:
@@ -58,6 +58,7 @@ class MemoryStore:
         if timer := self._parked.pop(name, None):
             timer.cancel()
         kept.owner.set()
+        kept.attempt = attempt
         kept.digests = [given]
         lease = _MemoryLease(self, name, kept)
         missed = tuple(event for event in kept.events if event.sequence >= sequence)
@@ -92,6 +93,7 @@ class _Kept:
     def __init__(self) -> None:
         self.digests = [_NOBODY]
         self.owner = asyncio.Event()
+        self.attempt = 0
         self.snapshot: Snapshot | None = None
         self.events: deque[Told] = deque(maxlen=MAX_EVENTS)
 

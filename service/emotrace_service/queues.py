@@ -28,6 +28,7 @@ from emotrace_protocol.events import (
 )
 from emotrace_protocol.messages import Message
 from emotrace_protocol.order import ServerConversation
+from emotrace_service.errors import EngineClosed
 from emotrace_service.metrics import Metrics
 from emotrace_service.session_store import Told
 
@@ -209,6 +210,7 @@ class Outlet:
         self._keep = keep
         self._steps = 0
         self._keeping = False
+        self._torn = False
         self._held: list[Told] = []
         self._waiting: deque[str] = deque()
         self._bytes = 0  # that the texts take in memory
@@ -228,10 +230,14 @@ class Outlet:
     @asynccontextmanager
     async def step(self) -> AsyncIterator[None]:
         """Events of the block are kept, and sent, when it is over. Of steps within steps the
-        outermost counts. Raises what `keep` raises."""
+        outermost counts. Where one is broken off nothing more is kept: whoever goes on with the
+        session does it again. Raises what `keep` raises."""
         self._steps += 1
         try:
             yield
+        except (asyncio.CancelledError, EngineClosed):
+            self._torn = True
+            raise
         finally:
             self._steps -= 1
         await self._release()
@@ -241,6 +247,7 @@ class Outlet:
     ) -> None:
         """Queue the last events, after which `run` ends. totals: asked for at the very last."""
         self._ending = True
+        self._torn = False  # nobody goes on from here
         async with self.step():
             if error is not None:
                 await self._put(Failed, error.fields())
@@ -249,9 +256,11 @@ class Outlet:
         self._ready.set()
 
     async def leave(self, error: ProtocolError) -> None:
-        """Queue an error after which the session goes on by another connection; then `run` ends."""
+        """Queue an error after which the session goes on by another connection; then `run` ends.
+        Where a step was broken off there is nothing that it could follow, and none comes."""
         self._ending = True
-        await self._put(Failed, error.fields() | {"resume": True})
+        if not self._torn:
+            await self._put(Failed, error.fields() | {"resume": True})
         self._closed = True
         self._ready.set()
 
@@ -287,12 +296,12 @@ class Outlet:
 
     async def _release(self) -> None:
         """Keep and queue what is held, unless a step is not over; then wait for room."""
-        if self._steps:
+        if self._steps or self._torn:
             return
         if not self._keeping:  # else whoever does takes this along
             self._keeping = True
             try:
-                while self._held and not self._steps:
+                while self._held and not (self._steps or self._torn):
                     events = tuple(self._held)
                     await self._keep(events)  # may be broken off: then they are still held
                     del self._held[: len(events)]

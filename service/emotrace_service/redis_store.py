@@ -60,14 +60,19 @@ redis.call('PEXPIRE', KEYS[2], ARGV[6])
 return 1
 """.replace("MAX_EVENTS", str(MAX_EVENTS))
 
+# A replica that stood still may read an attempt that its client has long given up.
 _RESUME = """
-local found = redis.call('HMGET', KEYS[1], 'tokens', 'state', 'sent')
+local found = redis.call('HMGET', KEYS[1], 'tokens', 'state', 'sent', 'attempt')
 if not found[1] or not found[2] or not string.find(found[1], ARGV[1], 1, true) then return 0 end
-local first = redis.call('XRANGE', KEYS[2], '-', '+', 'COUNT', 1)
+if tonumber(ARGV[4]) < (tonumber(found[4]) or 0) then return 0 end
+local asked, sent = tonumber(ARGV[3]), tonumber(found[3])
+local first = redis.call('XRANGE', KEYS[2], '-', '+', 'COUNT', 1)[1]
+local kept = first and tonumber(string.match(first[1], '%d+')) - 1 or sent
+if asked < kept or asked > sent then return {kept, sent} end
 local fence = redis.call('HINCRBY', KEYS[1], 'fence', 1)
-redis.call('HSET', KEYS[1], 'tokens', ARGV[1] .. ' ' .. ARGV[2])
-local missed = redis.call('XRANGE', KEYS[2], ARGV[3] .. '-0', '+')
-return {fence, found[2], found[3], first, missed}
+redis.call('HSET', KEYS[1], 'tokens', ARGV[1] .. ' ' .. ARGV[2], 'attempt', ARGV[4])
+local missed = redis.call('XRANGE', KEYS[2], asked + 1 .. '-0', '+')
+return {fence, found[2], sent, missed}
 """
 
 _LEAVE = """
@@ -114,22 +119,20 @@ class RedisStore:
         await patiently(put)
         return lease
 
-    async def resume(self, name: str, token: str, sequence: int) -> Resumed:
+    async def resume(self, name: str, token: str, sequence: int, attempt: int = 0) -> Resumed:
         """Raises ProtocolError, StoreLost."""
         fresh = secrets.token_urlsafe(TOKEN_BYTES)
         given = _digest(token)
 
         async def claim() -> Any:
-            return await self._resume_script(keys(name), [given, _digest(fresh), sequence + 1])
+            return await self._resume_script(keys(name), [given, _digest(fresh), sequence, attempt])
 
         found = await patiently(claim)
         if not found:
             raise unknown(self.window_ms)
-        fence, state, sent, first, missed = found
-        sent = int(sent)
-        kept = _number(first[0][0]) if first else sent
-        if not kept <= sequence <= sent:
-            raise expired(sequence, kept, sent)
+        if len(found) == 2:
+            raise expired(sequence, *found)
+        fence, state, sent, missed = found
         try:
             snapshot = decode(state)
         except ValueInvalid:

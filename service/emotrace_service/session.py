@@ -366,7 +366,7 @@ class Session:
     async def _understand(self, work: Work) -> str:
         """All that comes in, then the end. Gives how the session ended. Raises TakenOver."""
         understanding = work.understanding
-        reason = "client"
+        reason, leaving = "client", False
         try:
             intake = Intake(
                 work,
@@ -377,10 +377,7 @@ class Session:
                 clock=self._clock,
             )
             error = await unless(work.listener.deleted, intake.run())
-            if self._moves and error is not None:
-                self._close_code = close_code_of(error.code)
-                await self._outlet.leave(error)
-                return reason_of(error.code)
+            leaving = self._moves and error is not None
         except TakenOver:
             raise
         except Deleted:
@@ -389,6 +386,7 @@ class Session:
             reason = DELETED
         except EngineClosed:
             error = ProtocolError(ErrorCode.GOING_AWAY, "The server is stopping.")
+            leaving = self._continuity.moves
         except Exception as fault:
             self._log.error("session failed", error=type(fault).__name__, place=place(fault))
             error = ProtocolError(ErrorCode.INTERNAL, "The session failed.")
@@ -397,6 +395,9 @@ class Session:
         if error is not None:
             reason = reason_of(error.code)
             self._close_code = close_code_of(error.code)
+            if leaving:
+                await self._outlet.leave(error)
+                return reason
         counts = self._conversation.counts
 
         def totals() -> events.Totals:

@@ -111,9 +111,10 @@ class SessionStore(Protocol):
     async def open(self, name: str) -> Lease:
         """A new session. Raises StoreLost."""
 
-    async def resume(self, name: str, token: str, sequence: int) -> Resumed:
-        """sequence: events that the client has received. Raises ProtocolError: session_unknown
-        (the same for a wrong token), or resume_expired, which says what was lost; StoreLost."""
+    async def resume(self, name: str, token: str, sequence: int, attempt: int = 0) -> Resumed:
+        """sequence: events that the client has received. attempt: counted by the client; one that
+        arrives after a later one gets nothing. Raises ProtocolError: session_unknown (the same for
+        a wrong token), or resume_expired, which says what was lost; StoreLost."""
 
     async def first(self, ticket: str, life_s: float) -> bool:
         """Whether a ticket is used for the first time (emotrace_service.tickets)."""

@@ -73,7 +73,7 @@ test("what was not acknowledged is said again, once and in order, and nothing el
 
   const second = reconnect(all);
   assert.deepEqual(second.said, [
-    { type: "session.resume", session: "s-1", token: "first", sequence: 4 },
+    { type: "session.resume", session: "s-1", token: "first", sequence: 4, attempt: 1 },
   ]);
   second.say(beat(4), beat(5));
   assert.equal(second.said.length, 1, "nothing before session.resumed");
@@ -102,7 +102,7 @@ test("a session that breaks again uses the new token, and counts on", () => {
   network.last.break();
   const third = reconnect(all);
   assert.deepEqual(third.said, [
-    { type: "session.resume", session: "s-1", token: "second", sequence: 2 },
+    { type: "session.resume", session: "s-1", token: "second", sequence: 2, attempt: 2 },
   ]);
   third.say(resumed(2, 1, "third"));
   assert.deepEqual(third.audio, [block(1)]);

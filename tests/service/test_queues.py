@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
@@ -20,6 +20,7 @@ from emotrace_protocol.events import (
 from emotrace_protocol.messages import Marker, SessionResume, SessionStart
 from emotrace_protocol.order import ServerConversation
 from emotrace_service.batching import BatchPolicy, Item, Priority
+from emotrace_service.errors import EngineClosed
 from emotrace_service.lanes import Call, Lane, Lanes
 from emotrace_service.metrics import Metrics
 from emotrace_service.queues import (
@@ -46,14 +47,14 @@ def audio(seconds: float, arrival: float = 0.0) -> Audio:
     return Audio((bytes(int(seconds * SECOND)),), arrival, (0,))
 
 
-def outlet() -> Outlet:
+async def forget(events: Sequence[Told]) -> None:
+    """Nothing is kept."""
+
+
+def outlet(keep: Callable[[Sequence[Told]], Awaitable[None]] = forget) -> Outlet:
     conversation = ServerConversation()
     conversation.receive(SessionStart())
     conversation.counts["session.started"] = 1  # as if it had been sent
-
-    async def keep(events: Sequence[Told]) -> None:
-        """Nothing is kept."""
-
     return Outlet(conversation, Metrics(), keep, lambda event: None)
 
 
@@ -190,6 +191,32 @@ async def test_what_is_told_while_a_session_is_taken_up_follows_that() -> None:
         await out.run(send, send_timeout_s=9, heartbeat_s=9, heartbeat=never)
     types = [decode_event(text).type for text in sent]
     assert types == ["heartbeat", "session.resumed", "service.degraded"]
+
+
+@pytest.mark.parametrize("why", [asyncio.CancelledError, EngineClosed])
+async def test_of_a_step_that_is_broken_off_nothing_is_kept_unless_it_is_the_end(
+    why: type[BaseException],
+) -> None:
+    kept: list[Told] = []
+
+    async def keep(events: Sequence[Told]) -> None:
+        kept.extend(events)
+
+    out = outlet(keep)
+
+    async def broken() -> None:
+        async with out.step():
+            await out.emit(MarkerReached, id="half", audio_ms=0)
+            raise why
+
+    with pytest.raises(why):
+        await broken()
+    await out.emit(ServiceDegraded, level=1, message="less")
+    await out.leave(ProtocolError(ErrorCode.GOING_AWAY, "stopping"))
+    assert kept == []
+    await out.end(None, "client", lambda: NOTHING)
+    types = [decode_event(one.text).type for one in kept]
+    assert types == ["marker.reached", "service.degraded", "session.ended"]
 
 
 async def test_who_writes_and_who_listens_wait_while_too_much_waits() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from doubles import Stage
 from fakes import toy_bundle
 from live import LiveServer, close_to, demo_pcm, live_server, pieces, silence, talk
 from redis_server import RedisServer, redis_server
@@ -22,8 +23,11 @@ from emotrace_protocol.messages import (
     SessionResume,
     SessionStart,
     Transcription,
+    UtteranceText,
 )
 from emotrace_service import redis_store
+from emotrace_service.errors import EngineClosed
+from emotrace_service.inference import Predicted
 from emotrace_service.redis_store import RedisStore
 from emotrace_service.session_store import Snapshot, TakenOver, Told
 from emotrace_service.understood import NOTHING_YET
@@ -140,6 +144,64 @@ async def test_the_former_token_serves_until_the_new_one_has_arrived(redis: Redi
             await store.resume("tokens", token, 1)
     await store.resume("tokens", second.lease.token, 1)
     await store.close()
+
+
+async def test_an_attempt_that_was_given_up_takes_nothing_from_its_successor(
+    redis: RedisServer,
+) -> None:
+    store = RedisStore(redis.url, 60_000)
+    lease = await store.open("attempts")
+    await lease.commit(snapshot(1), [Told(0, "zero")], -1)
+    second = await store.resume("attempts", lease.token, 0, 2)
+    with pytest.raises(ProtocolError, match="session_unknown"):
+        await store.resume("attempts", lease.token, 0, 1)  # read late, by one that stood still
+    await second.lease.commit(snapshot(2), [Told(1, "one")], -1)
+    third = await store.resume("attempts", second.lease.token, 1, 3)
+    assert [event.text for event in third.events] == ["one"]
+    with pytest.raises(TakenOver):
+        await second.lease.commit(snapshot(3), [], -1)
+    await store.close()
+
+
+async def test_whoever_asks_for_what_is_gone_takes_nothing(redis: RedisServer) -> None:
+    store = RedisStore(redis.url, 60_000)
+    lease = await store.open("gone")
+    await lease.commit(snapshot(2), [Told(0, "zero"), Told(1, "one")], 0)
+    for sequence in (0, 3):
+        with pytest.raises(ProtocolError, match="resume_expired"):
+            await store.resume("gone", lease.token, sequence)
+    await lease.commit(snapshot(3), [Told(2, "two")], 0)
+    await store.close()
+
+
+async def test_a_replica_whose_models_are_gone_tells_nothing_of_what_it_had_not_finished(
+    redis: RedisServer, toy: Path
+) -> None:
+    store = RedisStore(redis.url, 60_000)
+    stages = [Stage(toy) for _ in range(2)]
+    for stage in stages:
+        stage.serving.store = store
+    said = UtteranceText(text="Come here at once.", speaker="A")
+    going, task = stages[0].session()
+    going.say(SessionStart(resume=True))
+    started = await going.until("session.started")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stages[0].backend, "predict", closed)
+        going.say(said)
+        await asyncio.wait_for(task, 30)
+    assert (going.code, going.types) == (1012, ["session.started"])
+    resume = SessionResume(session=started.session, token=started.resume.token, sequence=1)
+    coming = await stages[1].play(resume, said, SessionEnd())
+    told = [event for event in coming.heard if event.type in ("transcript.final", "emotion.final")]
+    assert [(event.type, event.utterance) for event in told] == [
+        ("transcript.final", 0), ("emotion.final", 0),
+    ]  # fmt: skip
+    assert coming.types[-1] == "session.ended"
+    await store.close()
+
+
+async def closed(*_: object, **__: object) -> Predicted:
+    raise EngineClosed("the server stops")
 
 
 async def test_what_was_acknowledged_is_forgotten_and_missed_events_are_named(

@@ -66,6 +66,8 @@ export interface SessionResume {
   token: string;
   /** how many events have arrived: the number of the next */
   sequence: number;
+  /** counts the client's attempts to go on, from 1: a later one is not undone by an earlier one that arrives after it */
+  attempt?: number;
 }
 
 /** The first message of a session. */

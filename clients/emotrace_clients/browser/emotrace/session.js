@@ -53,6 +53,7 @@ export class Session extends EventTarget {
   #windowMs = null; // the session can be resumed for so long after a break
   #waitingMs = WAITING_MS;
   #ending = false; // session.end is said
+  #attempts = 0; // to go on with the session
   #over = false;
   /** @type {EmotraceError | null} */
   #failure = null;
@@ -196,7 +197,8 @@ export class Session extends EventTarget {
     }
     this.#conversation.resume();
     const { received: sequence } = this.#conversation;
-    return { type: "session.resume", session: this.#name, token: this.#token, sequence };
+    const attempt = ++this.#attempts;
+    return { type: "session.resume", session: this.#name, token: this.#token, sequence, attempt };
   }
 
   /** @param {unknown} data */
