@@ -12,19 +12,18 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from emotrace_models.predictor import DialogueState, Sensed
 from emotrace_models.speech_gate import Appraisal
 from emotrace_models.types import Transcript, Utterance, frozen_mapping
 from emotrace_protocol import events
-from emotrace_protocol.errors import DoubtCode, ErrorCode, WarningCode
-from emotrace_service.errors import EngineClosed, EngineError, UtteranceIncomplete, place
+from emotrace_protocol.errors import DoubtCode, ErrorCode
+from emotrace_service.errors import EngineClosed, EngineError, UtteranceIncomplete
 from emotrace_service.hearing import Hearing
 from emotrace_service.inference import Heard, InferenceBackend, Predicted, StageTimes
 from emotrace_service.interims import tell_interim
-from emotrace_service.logs import Logger
+from emotrace_service.logs import Logger, warn_failed
 from emotrace_service.metrics import Metrics
 from emotrace_service.notices import Notices, sentence
 from emotrace_service.opening import Plan
@@ -33,6 +32,7 @@ from emotrace_service.segmenting import UtteranceReady
 from emotrace_service.shadowing import Shadow, estimate_of
 from emotrace_service.spoken import Guess, Spoken, reliable
 from emotrace_service.texts import ClientTexts
+from emotrace_service.words import Words
 
 KEPT_TURNS = 256  # more than any decoder's horizon
 
@@ -79,6 +79,7 @@ class Judge:
         self._log = log
         self._clock = clock
         self._shadow = shadow
+        self._words = Words(plan, texts, notices, log, self._estimate_early)
         self._turns = OrderedDict(state.turns)
         self._ahead: dict[int, tuple[Hearing, asyncio.Task[Guess | None]]] = {}
         self._preparing: asyncio.Task[None] | None = None
@@ -144,7 +145,7 @@ class Judge:
             if appraisal.rejection is not None:
                 await self._reject(appraisal)
                 return
-            words, unreliable = reliable(self._plan, appraisal, await self._words(hearing))
+            words, unreliable = reliable(self._plan, appraisal, await self._words.of(hearing))
             guess = None if guessing is None else await self._guessed(guessing, words)
             heard = await self._heard(hearing, appraisal, words)
         except EngineClosed:
@@ -331,56 +332,8 @@ class Judge:
         if isinstance(error, UtteranceIncomplete):
             code = ErrorCode.UTTERANCE_INCOMPLETE
         else:
-            self._note("utterance failed", error)
+            warn_failed(self._log, "utterance failed", error)
         await self._notices.fail(code, sentence(error), utterance=utterance.index)
-
-    async def _words(self, hearing: Hearing) -> Transcript | None:
-        """The utterance's words: the client's if they are there, else the server's.
-
-        Where they are slow to come, an estimate without them is sent meanwhile.
-        """
-        index = hearing.utterance.index
-        words = self._texts.take(index)
-        if words is None and self._plan.waits_for_words:
-            words = await self._awaited(hearing)
-            if words is None:
-                await self._notices.warn(
-                    WarningCode.TEXT_TIMEOUT,
-                    f"No words came for utterance {index} in time; it is judged without them.",
-                    "utterance.text",
-                )
-        elif words is None and self._plan.server_words:
-            recognised = await self._transcribed(hearing)
-            words = self._texts.take(index) or recognised
-        self._texts.close(index)
-        return words
-
-    async def _transcribed(self, hearing: Hearing) -> Transcript | None:
-        try:
-            with suppress(TimeoutError):
-                return await hearing.recognised(self._plan.early_s)
-            await self._estimate_early(hearing)
-            return await hearing.recognised()
-        except EngineClosed:
-            raise
-        except EngineError as error:
-            self._note("transcription failed", error)
-            await self._notices.warn(
-                WarningCode.MODALITY_MISSING,
-                f"Utterance {hearing.utterance.index} could not be transcribed.",
-                "lexical",
-            )
-            return None
-
-    async def _awaited(self, hearing: Hearing) -> Transcript | None:
-        """The client's words, if they come in time."""
-        index, wait_s = hearing.utterance.index, self._plan.text_wait_s
-        first_s = min(wait_s, self._plan.early_s)
-        words = await self._texts.wait(index, first_s)
-        if words is None and first_s < wait_s:
-            await self._estimate_early(hearing)
-            words = await self._texts.wait(index, wait_s - first_s)
-        return words
 
     async def _estimate_early(self, hearing: Hearing) -> None:
         """An interim estimate of what was heard and seen, while the words are not there yet."""
@@ -429,7 +382,3 @@ class Judge:
         self._turns[turn] = replace(utterance, samples=None, transcript=None, frames=())
         while len(self._turns) > KEPT_TURNS:
             self._turns.popitem(last=False)
-
-    def _note(self, what: str, error: EngineError) -> None:
-        cause = error.__cause__ or error
-        self._log.warning(what, error=type(cause).__name__, place=place(cause))

@@ -65,6 +65,12 @@ def configure(log_format: str) -> None:
     logging.getLogger("emotrace").setLevel(logging.INFO)
 
 
+def warn_failed(log: Logger, what: str, error: Exception) -> None:
+    """A model failed: what kind of error, and where; its text may quote what somebody said."""
+    cause = error.__cause__ or error
+    log.warning(what, error=type(cause).__name__, place=place(cause))
+
+
 def catch_stray_exceptions() -> None:
     """Exceptions that Python itself would print, with their text, become lines of the log."""
 
