@@ -8,6 +8,7 @@ parsed: so it is parsed by the piece, as the session takes what came before.
 
 from __future__ import annotations
 
+from asyncio.transports import BaseTransport
 from typing import Any
 
 from uvicorn._types import ASGIReceiveEvent, ASGISendEvent
@@ -20,6 +21,7 @@ from emotrace_service.pacing import Bucket
 SMALL_BYTES = 64  # larger fragments are bounded by the message's size
 MAX_SMALL_FRAGMENTS = 1_024  # of one message
 PIECE_BYTES = 4_096  # are parsed at once
+MAX_WRITTEN_BYTES = 16 * 1024  # wait for the kernel: what the session has, it counts
 CONTROLS_A_SECOND, CONTROLS_AT_ONCE = 10.0, 100.0  # pings and pongs that nobody asked for
 
 
@@ -41,15 +43,19 @@ class BoundedFrames(WebSocketsSansIOProtocol):
         self.conn = Connection(max_size=self.config.ws_max_size, logger=self.conn.logger)
         self._small_fragments = 0
         self._controls = Bucket(CONTROLS_A_SECOND, CONTROLS_AT_ONCE, self.loop.time())
-        self._unparsed = bytearray()
+        self.unparsed = bytearray()  # waits until the session has taken what was before
+
+    def connection_made(self, transport: BaseTransport) -> None:
+        super().connection_made(transport)
+        self.transport.set_write_buffer_limits(MAX_WRITTEN_BYTES)
 
     def data_received(self, data: bytes) -> None:
-        self._unparsed += data
+        self.unparsed += data
         self._parse()
 
     async def receive(self) -> ASGIReceiveEvent:
         message = await super().receive()
-        if self._unparsed and not self.read_paused:
+        if self.unparsed and not self.read_paused:
             self.read_paused = True
             self.transport.pause_reading()
             self.loop.call_soon(self._go_on)  # after the session has had its turn
@@ -67,9 +73,9 @@ class BoundedFrames(WebSocketsSansIOProtocol):
 
     def _parse(self) -> None:
         """Until a message is whole, or all is parsed."""
-        while self._unparsed and not self.read_paused and not self.transport.is_closing():
-            piece = bytes(self._unparsed[:PIECE_BYTES])
-            del self._unparsed[:PIECE_BYTES]
+        while self.unparsed and not self.read_paused and not self.transport.is_closing():
+            piece = bytes(self.unparsed[:PIECE_BYTES])
+            del self.unparsed[:PIECE_BYTES]
             super().data_received(piece)
 
     def _go_on(self) -> None:

@@ -17,7 +17,7 @@ from namespaces import CLIENT, SERVER, Cable, Server, cable, clients, served
 HALF_OPEN_S, DEAF_S = 25.0, 10.0
 KERNEL_S = 12.0  # TCP_USER_TIMEOUT, for what was still to be sent
 STARVED_S = 10.0  # a machine that has no time for the server is not the server's fault
-DEAF = 20
+DEAF = 30
 MOST_HELD_KIB = 512.0
 WARM_UP = 5
 

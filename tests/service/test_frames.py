@@ -73,7 +73,7 @@ async def test_what_comes_at_once_is_parsed_as_it_is_taken_and_nothing_is_lost()
 
 async def test_a_close_frame_behind_what_nobody_takes_any_more_is_seen() -> None:
     async def session(protocol: BoundedFrames, _: Any, send: Any) -> None:
-        await eventually(lambda: protocol._unparsed.endswith(closing(1001)))
+        await eventually(lambda: protocol.unparsed.endswith(closing(1001)))
         await send({"type": "websocket.close", "code": 1000})
 
     async with connected(session) as (reader, writer):
