@@ -18,6 +18,7 @@ from emotrace_service.client_secrets import ClientSecrets
 from emotrace_service.confined_pictures import PICTURES
 from emotrace_service.loading import load_backend, load_door, load_shelf, load_store
 from emotrace_service.logs import logger
+from emotrace_service.making_room import MakingRoom
 from emotrace_service.metrics import Metrics
 from emotrace_service.pages import add_pages, browser_folder
 from emotrace_service.privacy_routes import router as privacy_router
@@ -95,7 +96,8 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        tasks = {asyncio.create_task(begin()), asyncio.create_task(Watch(serving).run())}
+        running = (begin(), Watch(serving).run(), MakingRoom(serving).run())
+        tasks = {asyncio.create_task(one) for one in running}
         if webhook is not None:
             webhook.start()
         yield

@@ -67,6 +67,9 @@ class MemoryStore:
     async def first(self, ticket: str, life_s: float) -> bool:
         return await self._noted.first(ticket, life_s)
 
+    async def room_elsewhere(self, here: bool) -> bool:
+        return False
+
     async def close(self) -> None:
         for name in tuple(self._parked):
             self.forget(name)

@@ -113,6 +113,22 @@ class Metrics:
         self.level = Gauge(
             "emotrace_degraded_level", "What is left out now: 0 nothing", registry=self.registry
         )
+        self.memory = Gauge(
+            "emotrace_memory_bytes", "Memory that counts towards the nearest limit",
+            registry=self.registry,
+        )  # fmt: skip
+        self.memory_limit = Gauge(
+            "emotrace_memory_limit_bytes", "That limit: of the server's processes, or of a group",
+            registry=self.registry,
+        )  # fmt: skip
+        self.memory_short = Gauge(
+            "emotrace_memory_short", "1 while nobody new comes in for want of memory",
+            registry=self.registry,
+        )  # fmt: skip
+        self.moved = Counter(
+            "emotrace_sessions_moved", "Sessions sent to another server for want of memory",
+            registry=self.registry,
+        )  # fmt: skip
         self.budget = Gauge(
             "emotrace_compute_budget", "Share of the machine that sessions may take",
             registry=self.registry,

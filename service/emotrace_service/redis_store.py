@@ -22,6 +22,7 @@ from redis.exceptions import RedisError
 from emotrace_protocol.errors import ErrorCode, ProtocolError
 from emotrace_service.session_store import (
     MAX_EVENTS,
+    ROOM_S,
     TOKEN_BYTES,
     Resumed,
     Snapshot,
@@ -89,6 +90,27 @@ redis.call('DEL', KEYS[1], KEYS[2])
 return 1
 """
 
+# Who has room says so for a while with a key of its own; the set has their names.
+_ROOM = """
+local own = KEYS[1] .. ':' .. ARGV[1]
+if ARGV[2] == '1' then
+  redis.call('SADD', KEYS[1], ARGV[1])
+  redis.call('SET', own, 1, 'PX', ARGV[3])
+else
+  redis.call('DEL', own)
+end
+local elsewhere = 0
+for _, name in ipairs(redis.call('SMEMBERS', KEYS[1])) do
+  if redis.call('EXISTS', KEYS[1] .. ':' .. name) == 0 then
+    redis.call('SREM', KEYS[1], name)
+  elseif name ~= ARGV[1] then
+    elsewhere = 1
+  end
+end
+return elsewhere
+"""
+SERVERS = "emotrace:{servers}"
+
 
 class RedisStore:
     """url: redis://, rediss:// (TLS) or unix://, with password and database if need be."""
@@ -107,6 +129,8 @@ class RedisStore:
         self._resume_script = self._redis.register_script(_RESUME)
         self.leave_script = self._redis.register_script(_LEAVE)
         self.erase_script = self._redis.register_script(_ERASE)
+        self._room_script = self._redis.register_script(_ROOM)
+        self._server = secrets.token_hex(8)
 
     async def open(self, name: str) -> _RedisLease:
         """Raises StoreLost."""
@@ -153,6 +177,14 @@ class RedisStore:
             )
 
         return bool(await patiently(put))
+
+    async def room_elsewhere(self, here: bool) -> bool:
+        async def tell() -> Any:
+            return await self._room_script(
+                [SERVERS], [self._server, int(here), round(ROOM_S * 1_000)]
+            )
+
+        return bool(await patiently(tell, ROOM_S))
 
     async def close(self) -> None:
         await self._redis.aclose()

@@ -200,13 +200,19 @@ async def readyz(request: Request) -> Response:
     """Whether sessions can begin, and which modalities they have."""
     serving = serving_of(request)
     body = {
-        "ready": serving.ready,
-        "reason": None if serving.ready else serving.fault or "The models are warming up.",
+        "ready": serving.receives,
+        "reason": None if serving.receives else _why_not(serving),
         "bundle": serving.bundle.name,
         "backend": serving.settings.backend,
         "modalities": [status.model_dump() for status in serving.modalities()],
     }
-    return JSONResponse(body, status_code=200 if serving.ready else 503)
+    return JSONResponse(body, status_code=200 if serving.receives else 503)
+
+
+def _why_not(serving: Serving) -> str:
+    if serving.ready:
+        return "Memory runs out, and another server has room."
+    return serving.fault or "The models are warming up."
 
 
 @router.get(

@@ -30,13 +30,15 @@ from emotrace_service.shelf import Shelf
 from emotrace_service.witness import Observers
 
 RETRY_AFTER_MS = 5_000
+FULL = "as much to do as it can"
+STOPPING = "The server is stopping."
 EXPECTED_SHARE = 0.01  # of the machine, until the models have been run
 LIVE_S = 10.0  # who was heard within, or came within, will be heard
 
 
 class Guest(Protocol):
     """active: when it was heard last, or came, in seconds of the server's clock. bundle: edition of
-    the one that it has; None: none yet."""
+    the one that it has; None: none yet. moves: another server can go on with it."""
 
     @property
     def active(self) -> float: ...
@@ -44,7 +46,10 @@ class Guest(Protocol):
     @property
     def bundle(self) -> str | None: ...
 
-    def go_away(self) -> None:
+    @property
+    def moves(self) -> bool: ...
+
+    def go_away(self, why: str) -> None:
         """Finish what was taken in, tell the client, and close."""
 
     def degrade(self, level: int) -> None:
@@ -56,8 +61,10 @@ class Serving:
 
     shelf: of bundles; it is replaced when others are served. store: of sessions that can be taken
     up again; None: none can. ready: whether the models have been run once; fault: why they could
-    not be. level: what is left out now (emotrace_service.brownout). share: of the machine, used in
-    the last second. door: who may come in. observers: who is told of sessions besides.
+    not be. level: what is left out now (emotrace_service.brownout). short_of_memory: nobody new
+    comes in. room_elsewhere: another server can go on with sessions of this one. share: of the
+    machine, used in the last second. door: who may come in. observers: who is told of sessions
+    besides.
     """
 
     def __init__(
@@ -86,11 +93,13 @@ class Serving:
         self.ready = False
         self.fault: str | None = None
         self.level = 0
+        self.short_of_memory = False
+        self.room_elsewhere = False
         self.share = 0.0
         self._admission = Admission(settings.max_sessions, settings.compute_budget)
         metrics.budget.set(settings.compute_budget)
         self.expect(EXPECTED_SHARE)
-        self._guests: set[Guest] = set()
+        self._guests: dict[Guest, None] = {}  # in the order in which they came
         self._meeting = 0
         pace = settings.new_sessions_a_second
         self._pace = Bucket(pace, 2 * pace, self.clock())
@@ -145,7 +154,7 @@ class Serving:
         again: it was admitted before, and is let in whatever there is to do.
         """
         if self._draining:
-            raise ProtocolError(ErrorCode.GOING_AWAY, "The server is stopping.")
+            raise ProtocolError(ErrorCode.GOING_AWAY, STOPPING)
         if not again and not self._pace.take(self.clock()):
             raise self._full(self._admission.open)
         admitted = self._admission.admit(self._live(), self._cost, again=again)
@@ -154,12 +163,12 @@ class Serving:
         self._admission = admitted
         self.metrics.sessions.inc()
         if guest is not None:
-            self._guests.add(guest)
+            self._guests[guest] = None
         try:
             yield
         finally:
             if guest is not None:
-                self._guests.discard(guest)
+                self._guests.pop(guest)
             self._admission = self._admission.leave()
             self._left.set()
             self.metrics.sessions.dec()
@@ -167,7 +176,8 @@ class Serving:
     def _full(self, connections: int) -> ProtocolError:
         return ProtocolError(
             ErrorCode.CAPACITY,
-            f"The server has as much to do as it can: {connections} connections are open.",
+            f"The server has {'no memory left' if self.short_of_memory else FULL}: "
+            f"{connections} connections are open.",
             retry_after_ms=random.randint(RETRY_AFTER_MS // 2, RETRY_AFTER_MS),
         )
 
@@ -185,11 +195,42 @@ class Serving:
     def degrade(self, level: int) -> None:
         """The ladder was climbed or descended."""
         self.level = level
-        self._admission = replace(self._admission, closed=level >= CLOSED_LEVEL)
+        self._close_or_open()
         self.metrics.level.set(level)
         self.log.warning("service degraded", level=level)
         for guest in tuple(self._guests):
             guest.degrade(level)
+
+    def run_short(self, short: bool) -> None:
+        """Of memory, from now on, or not any more."""
+        self.short_of_memory = short
+        self._close_or_open()
+        self.metrics.memory_short.set(short)
+
+    def _close_or_open(self) -> None:
+        closed = self.level >= CLOSED_LEVEL or self.short_of_memory
+        self._admission = replace(self._admission, closed=closed)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether others may send their sessions here."""
+        return self.ready and not self._admission.closed
+
+    @property
+    def receives(self) -> bool:
+        """Whether newcomers are to be sent here, or to another server, which has room."""
+        return self.ready and not (self.short_of_memory and self.room_elsewhere)
+
+    @property
+    def guests(self) -> int:
+        return len(self._guests)
+
+    def send_away(self, sessions: int) -> int:
+        """The newest, at most so many, to another server; gives how many can go there."""
+        moving = [guest for guest in reversed(self._guests) if guest.moves][:sessions]
+        for guest in moving:
+            guest.go_away("The server needs memory; another one goes on.")
+        return len(moving)
 
     def _live(self) -> int:
         now = self.clock()
@@ -200,7 +241,7 @@ class Serving:
         self._draining = True
         self.ready = False
         for guest in tuple(self._guests):
-            guest.go_away()
+            guest.go_away(STOPPING)
         with suppress(TimeoutError):
             async with asyncio.timeout(self.settings.drain_timeout_ms / 1_000):
                 while self._admission.open:

@@ -177,14 +177,17 @@ class Session:
             "events": self._conversation.sent,
         }
 
-    def go_away(self) -> None:
-        """The server stops: finish what was taken in and say so; or, where another server can go on
-        with the session, leave it there."""
+    @property
+    def moves(self) -> bool:
+        """Whether another server can go on with it, and it is not on its way there already."""
+        return self._work is not None and self._continuity.moves and not self._moves
+
+    def go_away(self, why: str) -> None:
+        """Finish what was taken in and say why; or, where another server can go on with the
+        session, leave it there."""
         if self._work is None:
             return
-        finish = Finish(
-            self._clock(), ProtocolError(ErrorCode.GOING_AWAY, "The server is stopping.")
-        )
+        finish = Finish(self._clock(), ProtocolError(ErrorCode.GOING_AWAY, why))
         if self._continuity.moves:
             self._moves = True
             self._work.inlet.cut(finish)  # the client says it again, elsewhere

@@ -17,6 +17,7 @@ from emotrace_service.understood import Understood
 
 TOKEN_BYTES = 32
 MAX_EVENTS = 600  # that wait for the client's ack
+ROOM_S = 3.0
 BUFFER_MS = 30_000  # of audio that a client keeps
 
 
@@ -118,6 +119,10 @@ class SessionStore(Protocol):
 
     async def first(self, ticket: str, life_s: float) -> bool:
         """Whether a ticket is used for the first time (emotrace_service.tickets)."""
+
+    async def room_elsewhere(self, here: bool) -> bool:
+        """Whether another server that has said so within ROOM_S has room. here: whether this one
+        has. Raises StoreLost."""
 
     async def close(self) -> None:
         """The server stops."""

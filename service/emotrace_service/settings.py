@@ -148,6 +148,13 @@ class Settings(BaseSettings):
         description="share of the machine that sessions may take, by what they are measured to "
         "cost; then new ones are refused",
     )
+    memory_limit_bytes: int | None = Field(
+        default=None,
+        ge=1,
+        description="memory that the server and its processes may hold; over 85 % of it new "
+        "sessions are refused; default: what the machine has. The limit of a container counts "
+        "besides",
+    )
     max_batch: int = Field(default=16, ge=1, le=256, description="utterances computed together")
     batch_wait_ms: int = Field(
         default=5, ge=0, le=100, description="how long an utterance waits for companions"

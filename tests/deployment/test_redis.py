@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import re
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from redis_server import redis_server
 from undaunted import Undaunted
 
 from emotrace_protocol.messages import SessionEnd, SessionStart, Transcription
+from emotrace_service.redis_store import RedisStore
 
 
 @pytest.fixture
@@ -46,6 +48,11 @@ async def test_a_session_is_kept_and_taken_up_again(url: str, toy: Path) -> None
     with live_server(toy, workers="threads", session_store=url) as server:
         session = Undaunted(start, [*pieces(pcm, 16_000), SessionEnd()], lose=random.Random(7))
         heard = await session.run(server)
+        another = RedisStore(url, 60_000)
+        async with asyncio.timeout(30):
+            while not await another.room_elsewhere(True):  # noqa: ASYNC110 - of another server
+                await asyncio.sleep(0.1)
+        await another.close()
     assert session.cuts
     assert [event for event in heard if event.type == "emotion.final"]
     assert "resume_lost" not in [event.model_dump().get("code") for event in heard]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from doubles import Stage
+from eventually import eventually
 from fakes import toy_bundle
 from live import LiveServer, close_to, demo_pcm, live_server, pieces, silence, talk
 from redis_server import RedisServer, redis_server
@@ -241,6 +242,24 @@ async def test_nothing_outlives_the_window(redis: RedisServer) -> None:
             while client.exists(*names):  # noqa: ASYNC110  Redis has no other way to say
                 await asyncio.sleep(0.01)
     await store.close()
+
+
+async def test_servers_know_whether_another_has_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_store, "ROOM_S", 0.5)
+    with redis_server(tmp_path) as redis, redis.client as operator:
+        one, other = RedisStore(redis.url, 60_000), RedisStore(redis.url, 60_000)
+        assert not await one.room_elsewhere(True)
+        assert await other.room_elsewhere(False)
+        assert not await one.room_elsewhere(True)
+        assert not await one.room_elsewhere(False)
+        assert not await other.room_elsewhere(False), "it has said that it has none any more"
+        assert not await one.room_elsewhere(True)
+        await eventually(lambda: not operator.exists(f"{redis_store.SERVERS}:{one._server}"))
+        assert not await other.room_elsewhere(False), "it has not been heard of for a while"
+        await one.close()
+        await other.close()
 
 
 async def test_a_server_that_stops_leaves_its_sessions_to_another(

@@ -1,0 +1,87 @@
+"""How much memory the server and its processes hold, and how much they may, as Linux counts it.
+
+Two kinds of limits hold at once: one for the processes (a setting, or what the machine has), and
+that of each control group that they are in, where others may be too. What counts is the one that
+is nearest. Files that the kernel may drop count for neither.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+PROCESSES = Path("/proc")
+GROUPS = Path("/sys/fs/cgroup")
+# Of a control group: its limit, what it holds, and what of that are files not lately used.
+UNIFIED = ("memory.max", "memory.current", "inactive_file")
+FIRST_VERSION = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+NO_LIMIT = "max"
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """In bytes."""
+
+    held: int
+    limit: int
+
+    @property
+    def share(self) -> float:
+        return self.held / self.limit
+
+
+def memory(limit: int | None, processes: Path = PROCESSES, groups: Path = GROUPS) -> Memory | None:
+    """What is nearest to its limit; None elsewhere than on Linux. limit: of this process and those
+    that it started; None: what the machine has."""
+    try:
+        held = held_by(os.getpid(), processes)
+    except OSError:
+        return None
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    own = Memory(held, limit or machine)
+    return max([own, *_of_groups(processes, groups)], key=lambda one: one.share)
+
+
+def held_by(process: int, processes: Path = PROCESSES) -> int:
+    """Bytes of a process and those that it started, and theirs, which no file can give back. Raises
+    OSError where there is no such process."""
+    folder = processes / str(process)
+    _size, resident, of_files, *_ = map(int, (folder / "statm").read_text().split())
+    held = (resident - of_files) * os.sysconf("SC_PAGE_SIZE")
+    for thread in (folder / "task").iterdir():
+        with suppress(OSError):  # it ended meanwhile
+            for child in (thread / "children").read_text().split():
+                held += held_by(int(child), processes)
+    return held
+
+
+def _of_groups(processes: Path, groups: Path) -> Iterator[Memory]:
+    """Of each group that this process is in, and those around it, which has a limit."""
+    for line in (processes / "self" / "cgroup").read_text().splitlines():
+        _number, controllers, path = line.split(":", 2)
+        if not controllers:
+            top, files = groups, UNIFIED
+        elif "memory" in controllers.split(","):
+            top, files = groups / "memory", FIRST_VERSION
+        else:
+            continue
+        folder = top.joinpath(*[part for part in path.split("/") if part not in ("", "..")])
+        while True:
+            with suppress(OSError):  # it has no such files, or is not shown here
+                if (found := _of_group(folder, *files)) is not None:
+                    yield found
+            if folder == top:
+                break
+            folder = folder.parent
+
+
+def _of_group(folder: Path, limit: str, held: str, spare: str) -> Memory | None:
+    """None: it has no limit. Raises OSError."""
+    text = (folder / limit).read_text().strip()
+    if text == NO_LIMIT:
+        return None
+    counts = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+    return Memory(int((folder / held).read_text()) - int(counts[spare]), int(text))
