@@ -31,10 +31,6 @@ class ProcessEnded(Exception):
     """It gives no answer: it is no more, or answered what is none."""
 
 
-class ProcessLate(ProcessEnded):
-    """It gave no answer in time, and has been ended."""
-
-
 class ConfinedProcess:
     """Runs `module`, which calls confined_pipes.serve. Its limits are beside what it has at first.
 
@@ -98,9 +94,9 @@ class ConfinedProcess:
 
     @contextmanager
     def within(self, seconds: float) -> Iterator[None]:
-        """Ends the process where what is done meanwhile takes longer. Raises ProcessLate."""
+        """Ends it where what is done meanwhile takes longer, and raises ProcessEnded."""
         begun = time.monotonic()
-        deadline = threading.Timer(seconds, self._process.kill)
+        deadline = threading.Timer(seconds, self.kill)
         deadline.daemon = True
         deadline.start()
         try:
@@ -108,11 +104,15 @@ class ConfinedProcess:
         finally:
             deadline.cancel()
             if time.monotonic() - begun >= seconds:
-                raise ProcessLate
+                raise ProcessEnded
+
+    def kill(self) -> None:
+        """Whoever waits for its answer is told that it ended."""
+        self._process.kill()
 
     def close(self) -> None:
         """At any time; nothing of it is left."""
-        self._process.kill()
+        self.kill()
         for pipe in (self._questions, self._answers):
             with suppress(OSError):
                 pipe.close()

@@ -11,12 +11,7 @@ from typing import TypeVar
 
 from emotrace_protocol.errors import ErrorCode
 from emotrace_protocol.messages import AudioFormat
-from emotrace_service.confined_process import (
-    NOT_FILTERED,
-    ConfinedProcess,
-    ProcessEnded,
-    ProcessLate,
-)
+from emotrace_service.confined_process import NOT_FILTERED, ConfinedProcess, ProcessEnded
 from emotrace_service.decoder_process import BLOCK, END, OPENED, REFUSED, REQUEST
 from emotrace_service.errors import Advised
 from emotrace_service.logs import Logger
@@ -42,8 +37,8 @@ class Decoding:
     async def open(self, data: bytes, max_seconds: float) -> None:
         """Raises ProtocolError, as a Recording does."""
         await self._within(self._process.filtered)
-        await self._within(lambda: self._process.ask(REQUEST.pack(max_seconds, len(data)), data))
-        kind, content = await self._within(self._answer)
+        question = REQUEST.pack(max_seconds, len(data)), data
+        kind, content = await self._within(lambda: self._answer(*question))
         assert kind == OPENED
         audio, self.total_ms = json.loads(content)
         self.audio = AudioFormat.model_validate_json(audio)
@@ -60,21 +55,20 @@ class Decoding:
 
     async def _within(self, work: Callable[[], T]) -> T:
         """On a thread, until the deadline. Raises ProtocolError where the process ends."""
-
-        def in_time() -> T:
-            with self._process.within(self._deadline_s):
-                return work()
-
+        loop = asyncio.get_running_loop()
+        deadline = loop.call_later(self._deadline_s, self._process.kill)
         try:
-            return await asyncio.to_thread(in_time)
-        except ProcessLate:
-            raise _undecodable("takes too long to decode") from None
+            return await asyncio.to_thread(work)
         except ProcessEnded:
+            late = deadline.when() <= loop.time()
             broken = "cannot be decoded: it broke what should have read it"
-            raise _undecodable(broken) from None
+            raise _undecodable("takes too long to decode" if late else broken) from None
+        finally:
+            deadline.cancel()
 
-    def _answer(self) -> tuple[int, bytes]:
-        """Raises ProtocolError: what was refused."""
+    def _answer(self, *question: bytes) -> tuple[int, bytes]:
+        """The next one. Raises ProtocolError: what was refused."""
+        self._process.ask(*question)
         kind, content = self._process.answer()
         if kind == REFUSED:
             code, cause = json.loads(content)

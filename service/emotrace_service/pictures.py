@@ -32,7 +32,7 @@ class PictureInvalid(ValueError):
 def decoded_jpeg(text: str) -> bytes:
     """Base64 of a JPEG -> its bytes, if its header says that it is not too large.
 
-    Raises PictureInvalid. Its pixels are decoded by the model, in another process.
+    Raises PictureInvalid. Its pixels are decoded where they are needed (confined_pictures.py).
     """
     try:
         data = base64.b64decode(text, validate=True)

@@ -1,15 +1,10 @@
-"""What it costs to decode an uploaded file in a sandbox, beside decoding it in the server itself.
-
-Also what a picture would cost: its pixels would have to come back through a pipe.
-"""
+"""What it costs to decode an uploaded file in a sandbox, beside doing so in the server itself."""
 
 from __future__ import annotations
 
 import asyncio
 import io
-import os
 import statistics
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,9 +12,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import structlog
-from PIL import Image
 
-from emotrace_models.picture_decoding import decode_picture
 from emotrace_service.decoding import Decoders
 from emotrace_service.recordings import Recording
 from emotrace_service.settings import Settings
@@ -57,16 +50,6 @@ async def sandboxed(decoders: Decoders, data: bytes) -> tuple[float, float]:
     return 1_000 * (opened - begun), 1_000 * (ended - begun)
 
 
-def through_a_pipe(size: int) -> None:
-    theirs, ours = os.pipe()
-    data = bytes(size)
-    with os.fdopen(ours, "wb") as ours_file, os.fdopen(theirs, "rb") as theirs_file:
-        thread = threading.Thread(target=lambda: (ours_file.write(data), ours_file.close()))
-        thread.start()
-        theirs_file.read(size)
-        thread.join()
-
-
 def main() -> None:
     decoders = Decoders(Settings(), structlog.stdlib.get_logger("bench"))
     begun = time.perf_counter()
@@ -82,13 +65,6 @@ def main() -> None:
         print(f"{name}: sandbox {opened:.1f} ms to the header, {whole:.1f} ms in all; ", end="")
         print(f"in the server {here:.1f} ms")
     decoders.close()
-    for width, height in ((640, 480), (1_280, 720)):
-        noise = np.random.default_rng(0).integers(0, 255, (height // 8, width // 8, 3), np.uint8)
-        file = io.BytesIO()
-        Image.fromarray(noise).resize((width, height)).save(file, "JPEG", quality=80)
-        decoded = milliseconds(lambda file=file: decode_picture(file.getvalue()))
-        piped = milliseconds(lambda size=width * height * 3: through_a_pipe(size))
-        print(f"picture {width} x {height}: decoded {decoded:.2f} ms, pixels piped {piped:.2f} ms")
 
 
 if __name__ == "__main__":
