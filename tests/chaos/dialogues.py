@@ -18,6 +18,7 @@ from emotrace_clients import (
     ServerNotReady,
     ServerUnreachable,
     Session,
+    SessionFailed,
     connect,
 )
 from emotrace_clients.demo import shipped
@@ -68,7 +69,7 @@ class Watch:
 
 
 async def came_in(stack: AsyncExitStack, url: str, watch: Watch, client: int) -> Session:
-    """A session; who finds the proxy or a replica gone before it has begun tries again."""
+    """A session; who finds the server gone or full before it has begun tries again."""
     audio, _ = demo_pcm()
     while True:
         try:
@@ -83,8 +84,12 @@ async def came_in(stack: AsyncExitStack, url: str, watch: Watch, client: int) ->
                 )
             )
         except (ServerUnreachable, ServerNotReady, ConnectionLost):
-            watch.turned_away += 1
-            await asyncio.sleep(0.2)
+            pass
+        except SessionFailed as refused:
+            if not refused.event.retryable:
+                raise
+        watch.turned_away += 1
+        await asyncio.sleep(0.2)
 
 
 async def dialogue(url: str, watch: Watch, client: int, pause_s: float) -> list[Event]:

@@ -35,11 +35,12 @@ class Trouble:
         self._returning: set[asyncio.Task[None]] = set()
         self.made: Counter[str] = Counter()
 
-    async def run(self, faults: int) -> None:
+    async def run(self, faults: int, every_s: tuple[float, float]) -> None:
+        """every_s: how long it is quiet between two, at least and at most."""
         kinds = (self.cut, self.kill, self.terminate, self.stop, self.pause_redis, self.proxy)
         weights = (6, 3, 3, 3, 2, 1)
         while self.made.total() < faults or len(self._watch.away_s) < faults / 2:
-            await asyncio.sleep(self._random.uniform(0.2, 0.8))
+            await asyncio.sleep(self._random.uniform(*every_s))
             (kind,) = self._random.choices(kinds, weights)
             if await kind():
                 self.made[kind.__name__] += 1
@@ -118,7 +119,15 @@ class Scene:
     calm: list[dict[str, Any]]
 
 
-async def chaos(scene: Scene, *, faults: int, sessions: int, pause_s: float, seed: int) -> None:
+async def chaos(
+    scene: Scene,
+    *,
+    faults: int,
+    sessions: int,
+    pause_s: float,
+    seed: int,
+    every_s: tuple[float, float] = (0.2, 0.8),
+) -> None:
     running, watch, over = scene.cluster, Watch(), asyncio.Event()
     trouble = Trouble(running, watch, seed)
 
@@ -130,7 +139,7 @@ async def chaos(scene: Scene, *, faults: int, sessions: int, pause_s: float, see
             watch.dialogues += 1
 
     async def make() -> None:
-        await trouble.run(faults)
+        await trouble.run(faults, every_s)
         over.set()
 
     async with asyncio.TaskGroup() as group:
@@ -188,4 +197,5 @@ async def test_nothing_is_lost_doubled_or_reordered_at_length(of_the_toy: Scene)
 @pytest.mark.long
 @pytest.mark.timeout(3_600)
 async def test_who_comes_back_hears_what_an_undisturbed_client_hears(of_the_shipped: Scene) -> None:
-    await chaos(of_the_shipped, faults=200, sessions=40, pause_s=0.4, seed=1)
+    gap_s = (1.0, 3.0)  # a replica that loads these models has a core for some seconds
+    await chaos(of_the_shipped, faults=200, sessions=40, pause_s=0.4, seed=1, every_s=gap_s)
