@@ -10,20 +10,17 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
 from emotrace_protocol import Message, ServerConversation, decode_message, encode
+from emotrace_protocol.estimates import Contribution, DecoderResult, Explanation, Timings
 from emotrace_protocol.events import (
     BundleInfo,
-    Contribution,
     DecoderInfo,
-    DecoderResult,
     EmotionFinal,
     Event,
-    Explanation,
     Limits,
     MarkerReached,
     ModalityStatus,
     SessionEnded,
     SessionStarted,
-    Timings,
     Totals,
 )
 from emotrace_protocol.messages import Marker, SessionEnd, SessionStart

@@ -14,10 +14,9 @@ from emotrace_clients.errors import ExtraMissing
 from emotrace_clients.tables import csv_text, html_table, json_text, rows
 from emotrace_clients.wording import weight
 from emotrace_protocol import Event
+from emotrace_protocol.estimates import Affect, Contribution
 from emotrace_protocol.events import (
     NOTICE,
-    Affect,
-    Contribution,
     EmotionFinal,
     EmotionInterim,
     EmotionRevised,

@@ -13,8 +13,8 @@ from emotrace_clients.prompting import prompt_line
 from emotrace_clients.tracker_state import Absent, Shift, SpeakerState, TrackerState, Trend
 from emotrace_clients.trend import FEWEST, MOST, direction, smoothed
 from emotrace_protocol import Event
+from emotrace_protocol.estimates import Affect
 from emotrace_protocol.events import (
-    Affect,
     EmotionFinal,
     EmotionInterim,
     EmotionRevised,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from emotrace_protocol.errors import DoubtCode
+from emotrace_protocol.estimates import Contribution
 from emotrace_protocol.events import (
-    Contribution,
     EmotionFinal,
     EmotionRevised,
     Estimate,

@@ -7,13 +7,11 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
+from emotrace_protocol.estimates import Affect, ModalityName, Probability
 from emotrace_protocol.events import (
-    Affect,
     AnyDoubt,
     BundleInfo,
-    ModalityName,
     ModalityStatus,
-    Probability,
     ServerEvent,
 )
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from emotrace_models.predictor import DialogueState, Sensed
 from emotrace_models.speech_gate import Appraisal
 from emotrace_models.types import Transcript, Utterance, frozen_mapping
-from emotrace_protocol import events
+from emotrace_protocol import estimates, events
 from emotrace_protocol.errors import DoubtCode, ErrorCode
 from emotrace_service.errors import EngineClosed, EngineError, UtteranceIncomplete
 from emotrace_service.hearing import Hearing
@@ -358,7 +358,9 @@ class Judge:
         )
         self._metrics.interims.labels("early").inc()
 
-    def _timings(self, times: StageTimes, arrival: float, spoken: Spoken | None) -> events.Timings:
+    def _timings(
+        self, times: StageTimes, arrival: float, spoken: Spoken | None
+    ) -> estimates.Timings:
         lag = self._clock() - arrival
         sensing = StageTimes() if spoken is None else spoken.heard.times
         stages = {
@@ -370,7 +372,7 @@ class Judge:
         }
         for stage, seconds in stages.items():
             self._metrics.stages.labels(stage).observe(seconds)
-        return events.Timings(
+        return estimates.Timings(
             endpointing_ms=0 if spoken is None else spoken.endpointing_ms,
             transcription_ms=0.0 if spoken is None else spoken.transcription_s * 1_000,
             foreseen=spoken is not None and spoken.guess is not None,

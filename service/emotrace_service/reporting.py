@@ -10,7 +10,7 @@ from emotrace_models.affect import read_affect
 from emotrace_models.decoding import Decision, Revision
 from emotrace_models.signal_quality import SignalQuality
 from emotrace_models.types import SAMPLE_RATE, Explanation, Modality, Prediction, Utterance
-from emotrace_protocol import events
+from emotrace_protocol import estimates
 from emotrace_protocol.errors import DoubtCode
 
 
@@ -56,14 +56,14 @@ class Reporter:
             "quality": None if quality is None else _quality(quality),
             "affect": None
             if affect is None
-            else events.Affect(valence=affect.valence, arousal=affect.arousal),
+            else estimates.Affect(valence=affect.valence, arousal=affect.arousal),
             "modalities": tuple(modality.value for modality in prediction.used),
             "missing": tuple(modality.value for modality in prediction.missing),
         }
 
-    def decoder_result(self, decision: Decision) -> events.DecoderResult:
+    def decoder_result(self, decision: Decision) -> estimates.DecoderResult:
         other = decision.runner_up
-        return events.DecoderResult(
+        return estimates.DecoderResult(
             label=self._labels[decision.label],
             posterior=self._named(decision.posterior),
             emission=decision.emission,
@@ -73,14 +73,14 @@ class Reporter:
             gap=decision.gap,
         )
 
-    def explanation(self, prediction: Prediction) -> events.Explanation:
+    def explanation(self, prediction: Prediction) -> estimates.Explanation:
         why: Explanation = prediction.explanation
         contributions = []
         gates = [None] * len(why.slots) if why.gates is None else why.gates.tolist()
         for slot, gate, logits in zip(why.slots, gates, why.contributions, strict=True):
             heard = None if slot.values is None else slot.features
             contributions.append(
-                events.Contribution(
+                estimates.Contribution(
                     offset=slot.offset,
                     role=slot.role.value,
                     modality=slot.modality.value,
@@ -91,7 +91,7 @@ class Reporter:
                     logits=self._named(logits),
                 )
             )
-        return events.Explanation(
+        return estimates.Explanation(
             method=why.method,
             contributions=tuple(contributions),
             bias=self._named(why.bias),
@@ -122,8 +122,8 @@ def _unused(utterance: Utterance, prediction: Prediction) -> tuple[DoubtCode, ..
     return tuple(doubts)
 
 
-def _quality(quality: SignalQuality) -> events.Quality:
-    return events.Quality(
+def _quality(quality: SignalQuality) -> estimates.Quality:
+    return estimates.Quality(
         snr_db=None if quality.snr_db is None else round(quality.snr_db, 1),
         bandwidth_hz=quality.bandwidth_hz,
         clipped=quality.clipped,

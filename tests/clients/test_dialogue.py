@@ -19,8 +19,8 @@ from emotrace_clients import Dialogue
 from emotrace_clients.errors import ExtraMissing, SourceError
 from emotrace_clients.event_files import read_events
 from emotrace_protocol import NOTICE, ErrorCode, Event, ProtocolError, encode
+from emotrace_protocol.estimates import Affect
 from emotrace_protocol.events import (
-    Affect,
     EmotionFinal,
     EmotionInterim,
     EmotionRevised,

@@ -19,9 +19,8 @@ from emotrace_clients.tracker import EmotionTracker
 from emotrace_clients.tracker_state import SpeakerState
 from emotrace_clients.trend import FEWEST, MOST, direction, smoothed
 from emotrace_protocol import Event
+from emotrace_protocol.estimates import Affect, DecoderResult
 from emotrace_protocol.events import (
-    Affect,
-    DecoderResult,
     EmotionFinal,
     EmotionInterim,
     EmotionRevised,

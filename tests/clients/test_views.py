@@ -14,8 +14,8 @@ from emotrace_clients.lines import JsonLines, PlainLines
 from emotrace_clients.progress import FileProgress, position
 from emotrace_clients.terminal import LiveView
 from emotrace_protocol import NOTICE, ErrorCode, Event, ProtocolError, decode_event
+from emotrace_protocol.estimates import Affect
 from emotrace_protocol.events import (
-    Affect,
     EmotionInterim,
     EmotionRevised,
     Failed,

@@ -9,11 +9,9 @@ from scripted_server import final, slot
 
 from emotrace_clients import wording
 from emotrace_protocol.errors import DoubtCode
+from emotrace_protocol.estimates import Affect, DecoderResult, Explanation
 from emotrace_protocol.events import (
-    Affect,
-    DecoderResult,
     EmotionFinal,
-    Explanation,
     SpeechRejected,
     Totals,
 )

@@ -17,10 +17,9 @@ from scripted_server import final
 from emotrace_clients.demo import shipped
 from emotrace_clients.turns import read_turns
 from emotrace_models.labels import SCHEMES
+from emotrace_protocol.estimates import Affect, Quality
 from emotrace_protocol.events import (
-    Affect,
     EmotionRevised,
-    Quality,
     SpeechRejected,
     SpeechStarted,
     TranscriptFinal,
