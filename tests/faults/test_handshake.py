@@ -19,6 +19,7 @@ from emotrace_service.identity import entry, new_key
 
 KEY, OTHER = new_key(), new_key()
 CONNECTIONS = 20
+RACES = [5_000, pytest.param(10_000, marks=pytest.mark.long)]  # of a newcomer with all at its side
 
 
 @pytest.fixture(scope="module")
@@ -207,8 +208,9 @@ async def test_row_016_no_purpose_is_no_fault(server: Replica) -> None:
         assert (said[-1], code) == ("session.ended", 1000)
 
 
-async def test_row_108_many_who_come_at_once(guarded: Replica) -> None:
-    for _ in range(10):
+@pytest.mark.parametrize("races", RACES)
+async def test_row_108_many_who_come_at_once(guarded: Replica, races: int) -> None:
+    for _ in range(races // (5 * CONNECTIONS)):
         await all_gone(guarded)
         async with AsyncExitStack() as stack:
             clients = await crowd(stack, guarded, 5 * CONNECTIONS, KEY)
