@@ -128,12 +128,14 @@ async def test_hostile_pictures_are_left_out_and_nobody_else_notices(
         decoded_jpeg(base64.b64encode(frame).decode())
     with live_server(seeing, workers=workers, threads=2) as server:
         assert decoders() == {}  # none before the first picture
+        before_s = server.serving.backend.used_s()
         both = await asyncio.gather(seen(server, FRAMES), seen(server, CUT))
         expected = comparable(heard["unconfined"])
         assert close_to(comparable(both[0]), expected)  # another batch is another rounding
         for final in finals(both[1]):
             assert Modality.FACIAL.value not in final.modalities
             assert "face_unusable" in [doubt.value for doubt in final.doubts]
+        assert server.serving.backend.used_s() > before_s
         running = decoders()
         assert 1 <= len(running) <= 2
         for pid in running:
