@@ -16,6 +16,7 @@ from emotrace_models.speech_gate import Appraisal, appraise
 from emotrace_models.types import FloatArray, Modality, Transcript, Utterance
 from emotrace_models.voice_activity import VoiceState
 from emotrace_protocol import Event, Message, decode_event, encode
+from emotrace_protocol.messages import SessionStart
 from emotrace_service.errors import EngineError, UtteranceIncomplete
 from emotrace_service.inference import Detected, Heard, Predicted, StageTimes
 from emotrace_service.listening import SocketClosed
@@ -51,6 +52,10 @@ def speech(seconds: float) -> bytes:
 
 def silence(seconds: float) -> bytes:
     return bytes(int(seconds * RATE) * 2)
+
+
+TURN = speech(1.0) + silence(0.6)  # one utterance, and the silence that ends it
+QUIET = SessionStart(interim=False)
 
 
 class EnergyBackend:

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import structlog
+from doubles import Stage
+
+
+@pytest.fixture
+def stage(toy: Path) -> Stage:
+    return Stage(toy)
 
 
 @pytest.fixture(autouse=True)

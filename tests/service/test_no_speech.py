@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from doubles import EnergyBackend, Stage, silence, speech
+from doubles import QUIET, TURN, EnergyBackend, Stage, silence, speech
 from nonspeech import KINDS, non_speech
 
 from emotrace_models.bundle import Bundle
@@ -29,8 +29,6 @@ from emotrace_service.analysis import analyze
 from emotrace_service.inference import Detected
 
 SEED = 200  # of sounds on which no threshold was settled
-TURN = speech(1.0) + silence(0.6)
-QUIET = SessionStart(interim=False)
 INVENTED = "Thank you for watching! I am so happy."
 
 
@@ -41,11 +39,6 @@ def noise(seconds: float) -> bytes:
 
 
 NO_TURN = noise(1.0) + silence(0.6)
-
-
-@pytest.fixture
-def stage(toy: Path) -> Stage:
-    return Stage(toy)
 
 
 async def test_noise_is_rejected_and_counted(stage: Stage) -> None:

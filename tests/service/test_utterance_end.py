@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from doubles import QUIET, Stage, silence, speech
 
-import pytest
-from doubles import Stage, silence, speech
+from emotrace_protocol.messages import Marker, SessionEnd, UtteranceEnd
 
-from emotrace_protocol.messages import Marker, SessionEnd, SessionStart, UtteranceEnd
-
-QUIET = SessionStart(interim=False)
 WHOLE_FRAMES_S = 0.992  # a cut is made after whole frames of 32 ms
-
-
-@pytest.fixture
-def stage(toy: Path) -> Stage:
-    return Stage(toy)
 
 
 async def test_an_utterance_ends_there_as_it_would_at_the_end_of_the_session(stage: Stage) -> None:
