@@ -48,9 +48,8 @@ from emotrace_service.opening import Plan, plan_session, started_fields
 from emotrace_service.queues import Finish, Outlet, SlowConsumer
 from emotrace_service.recorder import consent_digest
 from emotrace_service.serving import Serving
-from emotrace_service.session_store import Resumed, Snapshot, TakenOver, Told
+from emotrace_service.session_store import Resumed, TakenOver, Told
 from emotrace_service.understanding import Understanding
-from emotrace_service.understood import NOTHING_YET
 from emotrace_service.witness import Witness
 from emotrace_service.work import Work, begin
 
@@ -243,6 +242,7 @@ class Session:
             start,
             plan,
             None if resumed is None else resumed.snapshot,
+            self._greeting.messages,
             keeps=self._continuity.keeps,
             confirm=self._continuity.confirm,
             note=self._witness.note,
@@ -333,27 +333,12 @@ class Session:
         if work is None:
             return
         kept = await self._continuity.commit(
-            lambda: self._snapshot(work), told, self._conversation.acknowledged
+            lambda: work.snapshot(self._key), told, self._conversation.acknowledged
         )
         if not kept:
             self._log.warning("session cannot be resumed any more")
             message = "What keeps the sessions does not answer."
             await work.understanding.notices.warn(WarningCode.RESUME_LOST, message)
-
-    def _snapshot(self, work: Work) -> Snapshot:
-        over = self._conversation.state is State.ENDED
-        return Snapshot(
-            start=work.start.model_copy(update={"token": None}),
-            sent=self._conversation.sent,
-            counts=dict(self._conversation.counts),
-            through=work.receipts.through,
-            ahead=work.receipts.ahead,
-            others=self._greeting.messages + work.others + work.listener.acks,
-            age_s=work.listener.age_s,
-            caller=self._key,
-            understood=NOTHING_YET if over else work.understanding.state,
-            over=over,
-        )
 
     async def _send(self, understanding: Understanding) -> None:
         async def heartbeat() -> None:
@@ -401,23 +386,5 @@ class Session:
             if leaving:
                 await self._outlet.leave(error)
                 return reason
-        counts = self._conversation.counts
-
-        def totals() -> events.Totals:
-            return events.Totals(
-                audio_ms=understanding.taken_ms,
-                audio_bytes=understanding.taken_bytes,
-                messages=self._greeting.messages
-                + work.others
-                + work.listener.acks
-                + work.receipts.next,
-                utterances=understanding.utterances,
-                finals=counts["emotion.final"],
-                revisions=counts["emotion.revised"],
-                rejected=counts["speech.rejected"],
-                failed=understanding.failed,
-                events=self._conversation.sent + 1,
-            )
-
-        await self._outlet.end(error, reason, totals)
+        await self._outlet.end(error, reason, work.totals)
         return reason

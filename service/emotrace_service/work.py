@@ -6,8 +6,9 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 
+from emotrace_protocol.events import Totals
 from emotrace_protocol.messages import SessionStart
-from emotrace_protocol.order import ServerConversation
+from emotrace_protocol.order import ServerConversation, State
 from emotrace_service.brownout import PICTURELESS_LEVEL
 from emotrace_service.listening import Listener, Socket
 from emotrace_service.logs import Logger
@@ -28,14 +29,51 @@ BEHIND_MS = 500  # where more audio waits, interim estimates are left out
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """others: messages on earlier connections that have no number."""
+    """greeted: messages of this connection and earlier ones that have no number, as it began."""
 
+    conversation: ServerConversation
     start: SessionStart
     receipts: Receipts
     inlet: Inlet
     listener: Listener
     understanding: Understanding
-    others: int
+    greeted: int
+
+    @property
+    def others(self) -> int:
+        """Messages so far that have no number."""
+        return self.greeted + self.listener.acks
+
+    def snapshot(self, caller: str | None) -> Snapshot:
+        """caller: by whose key it was let in."""
+        over = self.conversation.state is State.ENDED
+        return Snapshot(
+            start=self.start.model_copy(update={"token": None}),
+            sent=self.conversation.sent,
+            counts=dict(self.conversation.counts),
+            through=self.receipts.through,
+            ahead=self.receipts.ahead,
+            others=self.others,
+            age_s=self.listener.age_s,
+            caller=caller,
+            understood=NOTHING_YET if over else self.understanding.state,
+            over=over,
+        )
+
+    def totals(self) -> Totals:
+        """Of the session, session.ended included, which comes next."""
+        counts, understanding = self.conversation.counts, self.understanding
+        return Totals(
+            audio_ms=understanding.taken_ms,
+            audio_bytes=understanding.taken_bytes,
+            messages=self.others + self.receipts.next,
+            utterances=understanding.utterances,
+            finals=counts["emotion.final"],
+            revisions=counts["emotion.revised"],
+            rejected=counts["speech.rejected"],
+            failed=understanding.failed,
+            events=self.conversation.sent + 1,
+        )
 
 
 def begin(
@@ -47,12 +85,14 @@ def begin(
     start: SessionStart,
     plan: Plan,
     snapshot: Snapshot | None,
+    greeted: int,
     *,
     keeps: bool,
     confirm: Callable[[], None],
     note: Callable[[int, bytes | str], str | None],
 ) -> Work:
-    """snapshot: what to go on from. keeps: whether events wait until what led to them is kept."""
+    """snapshot: what to go on from. greeted: messages of this connection so far. keeps: whether
+    events wait until what led to them is kept."""
     state = NOTHING_YET if snapshot is None else snapshot.understood
     receipts = Receipts() if snapshot is None else Receipts(snapshot.through, snapshot.ahead)
     step_bytes = SAMPLE_BYTES[plan.audio.encoding] * plan.audio.channels
@@ -87,5 +127,6 @@ def begin(
         note,
         0.0 if snapshot is None else snapshot.age_s,
     )
-    others = 0 if snapshot is None else snapshot.others
-    return Work(start, receipts, inlet, listener, understanding, others)
+    if snapshot is not None:
+        greeted += snapshot.others
+    return Work(conversation, start, receipts, inlet, listener, understanding, greeted)
