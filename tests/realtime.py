@@ -21,9 +21,11 @@ from emotrace_models.types import FloatArray
 from emotrace_service.client_secrets import Issued
 from emotrace_service.pcm import alaw_table, mulaw_table
 from emotrace_service.realtime import RealtimeSocket
-from emotrace_service.realtime_config import SessionConfig
+from emotrace_service.realtime_config import Own, SessionConfig
 
 Fields = dict[str, Any]
+TRANSCRIPTION = "conversation.item.input_audio_transcription"
+QUIET = SessionConfig(emotrace=Own(interim=False))
 
 
 class RealtimeMemorySocket(MemorySocket):
@@ -74,6 +76,20 @@ def realtime(
     return socket, client, asyncio.create_task(client.run())
 
 
+async def played(
+    stage: Stage, *audio: bytes, beta: bool = False, config: SessionConfig = QUIET, **inputs: Any
+) -> RealtimeMemorySocket:
+    """A whole session of these pieces of sound."""
+    socket, _, task = realtime(stage, config, beta=beta)
+    if inputs:
+        socket.tell("session.update", session=update(**inputs))
+    for piece in audio:
+        socket.append(piece)
+    socket.end()
+    await asyncio.wait_for(task, 30)
+    return socket
+
+
 def update(**inputs: Any) -> Fields:
     """The `session` of a session.update with these fields of `audio.input`."""
     return {"type": "transcription", "audio": {"input": inputs}}
@@ -91,6 +107,9 @@ def speech(seconds: float, rate: int = 24_000) -> bytes:
 
 def silence(seconds: float, rate: int = 24_000) -> bytes:
     return bytes(int(seconds * rate) * 2)
+
+
+TURN = speech(1.0) + silence(0.8)  # one utterance, and the silence that ends it
 
 
 def g711(pcm: bytes, law: str) -> bytes:
