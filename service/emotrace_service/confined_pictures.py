@@ -2,7 +2,7 @@
 them, and then only that picture is lost.
 
 A confined process (picture_process.py) takes one picture after the other, since to start it takes
-as long as a hundred of them. The first one starts it, and the next one after it has ended another.
+as long as a hundred of them. The first picture starts it; once it has ended, the next one does.
 """
 
 from __future__ import annotations

@@ -162,6 +162,15 @@ def test_a_process_that_was_killed_between_pictures_costs_none(pictures: Confine
     assert pid_of(pictures) != killed.pid
 
 
+def test_ctrl_c_does_not_end_it(pictures: ConfinedPictures) -> None:
+    """The server has sessions to finish."""
+    assert works(pictures)
+    pid = pid_of(pictures)
+    os.kill(pid, signal.SIGINT)
+    assert works(pictures)
+    assert pid_of(pictures) == pid
+
+
 def test_a_process_that_dies_costs_its_picture_alone(pictures: ConfinedPictures) -> None:
     assert works(pictures)
     pid = pid_of(pictures)
