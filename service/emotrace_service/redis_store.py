@@ -95,6 +95,7 @@ _ROOM = """
 local own = KEYS[1] .. ':' .. ARGV[1]
 if ARGV[2] == '1' then
   redis.call('SADD', KEYS[1], ARGV[1])
+  redis.call('PEXPIRE', KEYS[1], ARGV[3])
   redis.call('SET', own, 1, 'PX', ARGV[3])
 else
   redis.call('DEL', own)

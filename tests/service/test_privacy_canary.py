@@ -395,10 +395,10 @@ async def test_in_redis_nothing_outlives_the_window(tmp_path: Path) -> None:
             for key in keys:
                 left = client.pttl(key)
                 assert left == -2 or 0 < left <= 3_000, f"{key!r} is kept for {left} ms"
-            await eventually(lambda: client.dbsize() == 0)
+            await eventually(lambda: all(b"{servers}" in key for key in client.keys("*")))
             canaries.check_absent("the log", server.log)
             check_files(server, canaries)
-        assert client.dbsize() == 0
+        await eventually(lambda: client.dbsize() == 0)  # who has room says so for 3 s
         told = str([client.slowlog_get(128), client.info("everything")])
         canaries.check_absent("what Redis tells", told.encode())
     assert list(folder.iterdir()) == [], "nothing of it is on disk"
