@@ -39,8 +39,9 @@ def server(toy: Path, tmp_path: Path) -> Iterator[Replica]:
 
 @dataclass
 class Client:
-    """changes: of its connection, up or down, and when."""
+    """changes: of its connection, up or down, and when. estimates: is released for each."""
 
+    estimates: asyncio.Semaphore
     events: list[ServerEvent] = field(default_factory=list)
     changes: list[tuple[bool, float]] = field(default_factory=list)
     down: asyncio.Event = field(default_factory=asyncio.Event)
@@ -54,13 +55,20 @@ class Client:
                 await session.send_text(BEFORE, speaker="A")
                 await session.send_audio(SOUND)
                 await session.marker("before")
+            reading = asyncio.create_task(self.read(session))
             await there.wait()
-            await self.down.wait()
             await session.send_text(MEANWHILE, speaker="A")
+            await self.down.wait()
             await session.send_audio(SOUND)
             await session.send_text(AFTER, speaker="A")
             await session.end()
-            self.events = [event async for event in session]
+            await reading
+
+    async def read(self, session: Session) -> None:
+        async for event in session:
+            self.events.append(event)
+            if event.type == "emotion.final":
+                self.estimates.release()
 
     def lose(self) -> None:
         """The connection, without a word."""
@@ -87,12 +95,15 @@ class Client:
 @pytest.mark.long
 @pytest.mark.timeout(900)
 async def test_a_thousand_clients_come_back(server: Replica) -> None:
-    clients = [Client() for _ in range(CLIENTS)]
-    coming, there = asyncio.Semaphore(AT_ONCE), asyncio.Barrier(CLIENTS + 1)
+    coming, estimates = asyncio.Semaphore(AT_ONCE), asyncio.Semaphore(0)
+    there = asyncio.Barrier(CLIENTS + 1)
+    clients = [Client(estimates) for _ in range(CLIENTS)]
     async with asyncio.TaskGroup() as group:
         for client in clients:
             group.create_task(client.run(server.stream_url, coming, there))
         await there.wait()
+        for _ in range(CLIENTS + CLIENTS // 2):  # half of the second ones are there
+            await estimates.acquire()
         for client in clients:
             client.lose()
     away = np.array([client.away_s for client in clients])
