@@ -10,6 +10,7 @@ from scripted_server import started
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
+from emotrace_clients import Session
 from emotrace_protocol import (
     ErrorCode,
     Message,
@@ -33,6 +34,7 @@ from emotrace_protocol.messages import Ack, Marker, SessionEnd, SessionResume, S
 
 WINDOW_MS = 60_000
 BUFFER_MS = 30_000
+SECOND = bytes(range(250)) * 128  # of sound: 32,000 bytes of s16le at 16 kHz
 
 
 class KeptSession:
@@ -119,6 +121,12 @@ class KeptSession:
                 await self.say(MarkerReached, id=message.id, audio_ms=0)
         await self.end()
 
+    async def echo(self, number: int) -> None:
+        """Hears so many messages, and answers markers."""
+        for _ in range(number):
+            if isinstance(message := await self.hear(), Marker):
+                await self.say(MarkerReached, id=message.id, audio_ms=0)
+
     async def end(self) -> None:
         counts = self.conversation.counts
         totals = Totals(
@@ -142,6 +150,13 @@ async def refuse(socket: ServerConnection, error: ProtocolError) -> None:
     await socket.recv()
     await socket.send(encode(Failed(sequence=0, **error.fields())))
     await socket.close(error.code.kind.close or 1000)
+
+
+async def on_to_the_end(kept: KeptSession) -> None:
+    """The part of a connection that takes the session up again, with what is missing."""
+    await kept.begin()
+    await kept.resume()
+    await kept.serve_until_end()
 
 
 Part = Callable[[KeptSession], Awaitable[None]]
@@ -174,3 +189,8 @@ async def resuming(kept: KeptSession, parts: Sequence[Part]) -> AsyncIterator[st
         yield f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1/stream"
     if faults:
         raise faults[0]
+
+
+async def read(session: Session) -> list[Event]:
+    """What the client reads, to the end of the session."""
+    return [event async for event in session]

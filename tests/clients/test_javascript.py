@@ -17,7 +17,7 @@ import soundfile
 from chromium import chromium
 from javascript import PACKAGE, TOOLS, node, program, run
 from live import LiveServer, demo_pcm, live_server
-from resuming_server import KeptSession, Part, resuming
+from resuming_server import KeptSession, Part, on_to_the_end, resuming
 from scripted_server import Scripted, scripted
 
 from emotrace_clients import connect
@@ -259,15 +259,9 @@ async def first_part(kept: KeptSession) -> None:
     kept.cut()
 
 
-async def last_part(kept: KeptSession) -> None:
-    await kept.begin()
-    await kept.resume()
-    await kept.serve_until_end()
-
-
 async def test_what_was_lost_is_said_again_and_nothing_else(tmp_path: Path) -> None:
     kept = KeptSession()
-    async with resuming(kept, [first_part, last_part]) as url:
+    async with resuming(kept, [first_part, on_to_the_end]) as url:
         task = {
             "play": "a broken connection",
             "url": url,
@@ -296,7 +290,7 @@ async def test_a_server_that_goes_away_is_come_back_to(tmp_path: Path) -> None:
         await kept.socket.close(1012)
 
     kept = KeptSession()
-    async with resuming(kept, [going, last_part]) as url:
+    async with resuming(kept, [going, on_to_the_end]) as url:
         task = {
             "play": "a broken connection",
             "url": url,

@@ -6,46 +6,26 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from resuming_server import KeptSession, resuming
+from resuming_server import SECOND, KeptSession, on_to_the_end, read, resuming
 from scripted_server import final_fields
 
 from emotrace_clients import (
     ConnectionChange,
     ConnectionLost,
     ProtocolBroken,
-    Session,
     SessionFailed,
     connect,
 )
 from emotrace_clients import line as line_module
-from emotrace_protocol import ErrorCode, Event, ProtocolError, decode_message, encode
-from emotrace_protocol.events import EmotionFinal, Failed, Heartbeat, MarkerReached
-from emotrace_protocol.messages import Ack, Marker, SessionEnd, UtteranceText
-
-SECOND = bytes(range(250)) * 128  # 32,000 bytes of s16le at 16 kHz
-
-
-async def read(session: Session) -> list[Event]:
-    return [event async for event in session]
-
-
-async def echoing(kept: KeptSession, number: int) -> None:
-    """Hears so many messages."""
-    for _ in range(number):
-        if isinstance(message := await kept.hear(), Marker):
-            await kept.say(MarkerReached, id=message.id, audio_ms=0)
-
-
-async def on_to_the_end(kept: KeptSession) -> None:
-    await kept.begin()
-    await kept.resume()
-    await kept.serve_until_end()
+from emotrace_protocol import ErrorCode, ProtocolError, encode
+from emotrace_protocol.events import EmotionFinal, Failed, MarkerReached
+from emotrace_protocol.messages import Marker, SessionEnd, UtteranceText
 
 
 async def test_a_break_loses_no_message_and_no_event() -> None:
     async def first(kept: KeptSession) -> None:
         await kept.begin()
-        await echoing(kept, 3)
+        await kept.echo(3)
         await kept.say(EmotionFinal, **final_fields())
         await kept.say(EmotionFinal, **final_fields(1), lose=True)
         kept.cut()
@@ -80,9 +60,9 @@ async def test_what_the_server_has_not_is_said_again_and_nothing_else() -> None:
 
     async def first(kept: KeptSession) -> None:
         await kept.begin()
-        await echoing(kept, 5)
+        await kept.echo(5)
         await kept.acknowledge()
-        await echoing(kept, 2)
+        await kept.echo(2)
         kept.cut()
 
     async def second(kept: KeptSession) -> None:
@@ -199,7 +179,7 @@ async def test_a_server_that_is_full_is_asked_again() -> None:
 async def test_a_session_that_cannot_go_on_says_what_is_missing(error: ProtocolError) -> None:
     async def first(kept: KeptSession) -> None:
         await kept.begin()
-        await echoing(kept, 2)
+        await kept.echo(2)
         await kept.acknowledge()
         await kept.say(EmotionFinal, **final_fields())
         kept.cut()
@@ -249,79 +229,6 @@ async def test_where_no_resuming_is_wished_the_connection_is_lost_at_once() -> N
         with pytest.raises(ConnectionLost):
             await read(session)
     assert kept.connections == 1
-
-
-async def test_sending_waits_where_too_much_is_not_acknowledged() -> None:
-    acknowledge = asyncio.Event()
-
-    async def first(kept: KeptSession) -> None:
-        await kept.begin()
-        echo = asyncio.create_task(echoing(kept, 10_000))
-        await acknowledge.wait()
-        await kept.acknowledge()
-        await echo
-
-    kept = KeptSession(buffer_ms=2_000)
-    async with resuming(kept, [first]) as url, connect(url) as session:
-        sending = asyncio.create_task(session.send_audio(3 * SECOND))
-        await asyncio.wait({sending}, timeout=0.3)
-        assert not sending.done()
-        assert len(kept.audio) == 2 * len(SECOND)
-        acknowledge.set()
-        await asyncio.wait_for(sending, 5)
-    assert kept.audio == 3 * SECOND
-
-
-async def test_sound_is_kept_while_there_is_no_connection() -> None:
-    back = asyncio.Event()
-
-    async def first(kept: KeptSession) -> None:
-        await kept.begin()
-        kept.cut()
-
-    async def second(kept: KeptSession) -> None:
-        await back.wait()
-        await on_to_the_end(kept)
-
-    broke = asyncio.Event()
-    kept = KeptSession()
-    async with (
-        resuming(kept, [first, second]) as url,
-        connect(url, on_connection=lambda change: broke.set()) as session,
-    ):
-        await broke.wait()
-        async with asyncio.timeout(5):
-            await session.send_audio(20 * SECOND)  # far more than is ever under way
-        assert "reconnecting" in repr(session)
-        back.set()
-        await session.end()
-        await read(session)
-    assert kept.audio == 20 * SECOND
-
-
-async def test_events_are_acknowledged_while_they_come(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(line_module, "ACK_EVERY_S", 0.02)
-
-    async def first(kept: KeptSession) -> None:
-        await kept.begin()
-        for at in range(5):
-            await kept.say(Heartbeat, audio_ms=at)
-            while True:
-                message, _ = decode_message(str(await kept.socket.recv()))
-                assert isinstance(message, Ack)
-                if message.sequence == at + 1:
-                    break
-        with pytest.raises(TimeoutError):  # nothing came, so there is nothing to say
-            await asyncio.wait_for(kept.socket.recv(), 0.1)
-        quiet.set()
-        await kept.serve_until_end()
-
-    quiet = asyncio.Event()
-    async with resuming(KeptSession(), [first]) as url, connect(url) as session:
-        reading = asyncio.create_task(read(session))
-        await asyncio.wait_for(quiet.wait(), 10)
-        await session.end()
-        assert len(await reading) == 7
 
 
 async def test_leaving_while_there_is_no_connection_does_not_wait() -> None:
