@@ -7,9 +7,11 @@ package itself needs nothing but Node or a browser.
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -69,3 +71,10 @@ async def node(name: str, **environment: str) -> int:
     count = re.search(r"^# pass (\d+)$", report, re.MULTILINE)
     assert count is not None, report
     return int(count[1])
+
+
+async def play(task: dict[str, Any], folder: Path) -> None:
+    """Lets Node play one of wire.test.js."""
+    path = folder / "task.json"
+    path.write_text(json.dumps(task))
+    assert await node("wire", EMOTRACE_TASK=str(path)) == 1, f"there is no {task['play']}"

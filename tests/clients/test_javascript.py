@@ -15,29 +15,18 @@ from typing import Any
 import pytest
 import soundfile
 from chromium import chromium
-from javascript import PACKAGE, TOOLS, node, program, run
+from javascript import PACKAGE, TOOLS, node, play, program, run
 from live import LiveServer, demo_pcm, live_server
-from resuming_server import KeptSession, Part, on_to_the_end, resuming
-from scripted_server import Scripted, scripted
 
 from emotrace_clients import connect
 from emotrace_clients.demo import shipped
 from emotrace_clients.streaming import converse, hurried
 from emotrace_clients.turns import TurnMatcher, read_turns
-from emotrace_protocol import ErrorCode, ProtocolError, ServerEvent
-from emotrace_protocol.events import Failed, Heartbeat
-from emotrace_protocol.messages import SessionEnd, UtteranceText
+from emotrace_protocol import ServerEvent
 
 BLOCK = 12_800  # bytes
 SETTINGS: dict[str, Any] = {"speakers": ["Ann", "Ben"], "transcription": "client", "interim": False}
 CUTS = (4_000, 15_000, 9_000)  # bytes from the server, after which a connection is cut
-
-
-async def play(task: dict[str, Any], folder: Path) -> None:
-    """Lets Node play one of wire.test.js."""
-    path = folder / "task.json"
-    path.write_text(json.dumps(task))
-    assert await node("wire", EMOTRACE_TASK=str(path)) == 1, f"there is no {task['play']}"
 
 
 @pytest.mark.parametrize("name", ["pure", "session", "resume"])
@@ -242,105 +231,7 @@ def test_the_readmes_lines_for_the_browser(server: LiveServer, tmp_path: Path) -
         assert page.evaluate(script) >= 1
 
 
-# A session that outlives its connection, message by message
-
-
-async def first_part(kept: KeptSession) -> None:
-    """Hears five messages, of which the last two are lost with the connection."""
-    await kept.begin()
-    for _ in range(2):
-        await kept.hear()
-    await kept.acknowledge()
-    for _ in range(3):
-        await kept.hear()
-    await kept.say(Heartbeat, audio_ms=0)
-    await kept.say(Heartbeat, audio_ms=1, lose=True)
-    del kept.heard[3:]
-    kept.cut()
-
-
-async def test_what_was_lost_is_said_again_and_nothing_else(tmp_path: Path) -> None:
-    kept = KeptSession()
-    async with resuming(kept, [first_part, on_to_the_end]) as url:
-        task = {
-            "play": "a broken connection",
-            "url": url,
-            "states": ["open", "lost", "reconnecting", "resumed"],
-            "expected": [
-                [0, "session.started"],
-                [2, "heartbeat"],
-                [3, "heartbeat"],
-                [5, "session.ended"],
-            ],
-        }
-        await play(task, tmp_path)
-    blocks = [bytes([number]) * 64 for number in range(5)]
-    words = UtteranceText(text="Words.", utterance=0)
-    assert kept.heard == [*blocks[:4], words, blocks[4], SessionEnd()]
-    assert [one.sequence for one in kept.resumes] == [3]
-
-
-async def test_a_server_that_goes_away_is_come_back_to(tmp_path: Path) -> None:
-    async def going(kept: KeptSession) -> None:
-        await kept.begin()
-        for _ in range(5):
-            await kept.hear()
-        error = ProtocolError(ErrorCode.GOING_AWAY, "The server is stopping.", retry_after_ms=50)
-        await kept.say(Failed, **{**error.fields(), "resume": True})
-        await kept.socket.close(1012)
-
-    kept = KeptSession()
-    async with resuming(kept, [going, on_to_the_end]) as url:
-        task = {
-            "play": "a broken connection",
-            "url": url,
-            "states": ["open", "lost", "reconnecting", "resumed"],
-            "expected": [[0, "session.started"], [1, "error"], [3, "session.ended"]],
-        }
-        await play(task, tmp_path)
-    assert len(kept.heard) == 7
-
-
 # How it fails
-
-
-@pytest.mark.parametrize("code", [ErrorCode.SESSION_UNKNOWN, ErrorCode.RESUME_EXPIRED])
-async def test_a_refused_resume_says_what_was_lost(code: ErrorCode, tmp_path: Path) -> None:
-    async def first(kept: KeptSession) -> None:
-        await kept.begin()
-        await kept.hear()
-        kept.cut()
-
-    async def second(kept: KeptSession) -> None:
-        await kept.refuse(ProtocolError(code, "That session is gone."))
-
-    parts: list[Part] = [first, second]
-    async with resuming(KeptSession(), parts) as url:
-        task = {
-            "play": "a failure",
-            "url": url,
-            "code": code.value,
-            "message": r"^That session is gone\. Start a new session.*sound from 0\.0 s to 2\.0 s",
-            "lost": {"from_ms": 0, "to_ms": 2_000},
-        }
-        await play(task, tmp_path)
-
-
-async def test_a_connection_that_breaks_for_good_is_told(tmp_path: Path) -> None:
-    async def script(server: Scripted) -> None:
-        await server.start()  # and gives no token
-        await server.hear()
-        server.socket.transport.abort()
-
-    async with scripted(script) as url:
-        task = {
-            "play": "a failure",
-            "url": url,
-            "code": "connection_lost",
-            "message": "broke .*Is the server still running.*sound from 0.0 s to 2.0 s",
-            "lost": {"from_ms": 0, "to_ms": 2_000},
-        }
-        await play(task, tmp_path)
 
 
 async def test_a_refused_session_is_told_in_the_servers_words(

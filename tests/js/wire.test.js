@@ -1,5 +1,5 @@
-// Over real sockets. tests/clients/test_javascript.py starts the server, and names in EMOTRACE_TASK
-// a file that says which of these to play and against what.
+// Over real sockets. A test in tests/clients starts the server (`play` in tests/javascript.py), and
+// names in EMOTRACE_TASK a file that says which of these to play and against what.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
@@ -16,7 +16,7 @@ const going = setInterval(() => {}, 1000);
 after(() => clearInterval(going));
 
 function play(name, action) {
-  const reason = "tests/clients/test_javascript.py starts a server for it";
+  const reason = "tests/clients/test_javascript*.py start servers for it";
   test(name, { skip: task.play !== name && reason }, action);
 }
 
