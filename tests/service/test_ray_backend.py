@@ -8,19 +8,18 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 import torch
 from fakes import toy_bundle
 from live import close_to, comparable, demo_pcm, live_server, pieces, stream
+from ray_machines import Machines, held, running, two_machines
 from whispers import write_whisper
 
 from emotrace_models.bundle import Bundle
@@ -60,18 +59,6 @@ MANY = 64  # calls: as many as two replicas hold
 SECRET = "what somebody said"
 
 
-@dataclass(frozen=True)
-class Machines:
-    """cluster: Ray's. worker: its second node."""
-
-    cluster: Any
-    worker: Any
-
-    @property
-    def address(self) -> str:
-        return str(self.cluster.address)
-
-
 @pytest.fixture(scope="module")
 def bundles(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Two, the second of which reads each slot in its own way and so prepares."""
@@ -87,27 +74,8 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.fixture(scope="module")
 def machines() -> Iterator[Machines]:
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        environment.setenv("RAY_AUTH_MODE", "disabled")  # whatever token lies in the home folder
-        yield from cluster_of_two()
-
-
-def cluster_of_two() -> Iterator[Machines]:
-    import ray
-    from ray import serve
-    from ray.cluster_utils import Cluster
-
-    node = {"num_cpus": 1, "object_store_memory": 100 * 1024 * 1024}
-    cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
-    worker = cluster.add_node(**node)
-    ray.init(address=cluster.address, log_to_driver=False, configure_logging=False)
-    try:
-        yield Machines(cluster, worker)
-    finally:
-        serve.shutdown()
-        ray.shutdown()
-        cluster.shutdown()
+    with two_machines() as found:
+        yield found
 
 
 def settings_of(bundles: Sequence[Path], machines: Machines, **options: Any) -> Settings:
@@ -218,31 +186,6 @@ def assert_same(found: Sequence[Predicted], expected: Sequence[Predicted]) -> No
         ]
         assert mine.revisions == theirs.revisions
         assert min(one.times.queue, one.times.encoding, one.times.fusion, one.times.decoding) >= 0
-
-
-def running(application: str) -> list[psutil.Process]:
-    """The processes of the replicas that have the models."""
-    title = f"ServeReplica:{application}-models:"
-    found = []
-    for process in psutil.process_iter():
-        with suppress(psutil.Error):
-            if title in " ".join(process.cmdline()):
-                found.append(process)
-    return found
-
-
-@contextmanager
-def held(application: str) -> Iterator[None]:
-    """The replicas stand still: what is sent to them waits. They go on in the end."""
-    processes = running(application)
-    assert processes
-    for process in processes:
-        process.suspend()
-    try:
-        yield
-    finally:
-        for process in processes:
-            process.resume()
 
 
 async def begun(backend: InferenceBackend) -> list[asyncio.Task[Predicted]]:
