@@ -1,16 +1,12 @@
-"""Recorded sessions: sealed, whole up to the last chunk, deleted when asked, and replayed."""
+"""A session's recording: where it may be, what it holds, and who deletes it."""
 
 from __future__ import annotations
 
-import asyncio
-import io
 import json
 import os
-import random
-import shutil
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from hashlib import sha256
 from pathlib import Path
@@ -18,142 +14,25 @@ from typing import Any
 
 import httpx
 import pytest
-import typer
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-from cryptography.hazmat.primitives.serialization import (
-    BestAvailableEncryption,
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
-)
 from doubles import Stage
-from fakes import toy_bundle
-from live import LiveServer, close_to, demo_pcm, live_server, pieces, settled, talk
 from prometheus_client import CollectorRegistry
-from typer.testing import CliRunner
-from undaunted import PATIENT, Undaunted, lasting
+from recording_keys import KEY, pem_pair
 
-from emotrace_clients import connect
 from emotrace_models.bundle import Bundle
-from emotrace_protocol import Event, Message, decode_event
-from emotrace_protocol.events import SessionStarted, SpeechEnded
-from emotrace_protocol.messages import (
-    Marker,
-    Record,
-    SessionEnd,
-    SessionResume,
-    SessionStart,
-    Transcription,
-    UtteranceText,
-)
+from emotrace_protocol.messages import SessionStart
 from emotrace_service.app import interface
 from emotrace_service.auditing import Entry, NoAudit
 from emotrace_service.errors import StartRefused
 from emotrace_service.logs import logger
 from emotrace_service.recorder import About, consent_digest
 from emotrace_service.recording_choice import load_recordings
-from emotrace_service.replay_cli import replay
-from emotrace_service.replaying import RecordedSession, Replay
-from emotrace_service.sealing import (
-    Sealer,
-    Unsealable,
-    Unsealer,
-    load_private_key,
-    load_public_key,
-    read_label,
-)
+from emotrace_service.replaying import RecordedSession
+from emotrace_service.sealing import Unsealable, Unsealer
 from emotrace_service.session_recording import SessionRecordings
 from emotrace_service.settings import Settings
 from emotrace_service.witness import Observers
 
-KEY = X25519PrivateKey.generate()
 CANARY = "zanzibar-7c1f"
-
-
-# A sealed file.
-
-
-def sealed(*chunks: bytes, end: bool = True) -> bytes:
-    sealer = Sealer(KEY.public_key(), b"label")
-    last = len(chunks) - 1
-    parts = [sealer.seal(chunk, last=end and at == last) for at, chunk in enumerate(chunks)]
-    return sealer.opening + b"".join(parts)
-
-
-def unsealed(content: bytes, key: X25519PrivateKey = KEY) -> tuple[list[bytes], bool]:
-    unsealer = Unsealer(io.BytesIO(content), key)
-    return list(unsealer.chunks()), unsealer.complete
-
-
-CHUNKS = (b"one", b"", b"three" * 10)
-
-
-def test_what_was_sealed_is_read_with_the_key_alone() -> None:
-    content = sealed(*CHUNKS)
-    assert unsealed(content) == (list(CHUNKS), True)
-    assert read_label(io.BytesIO(content)) == b"label", "for which no key is needed"
-    assert b"three" not in content
-    with pytest.raises(Unsealable, match="another key"):
-        unsealed(content, X25519PrivateKey.generate())
-    assert content != sealed(*CHUNKS), "each file has a key of its own"
-
-
-def test_every_flipped_bit_is_noticed() -> None:
-    content = sealed(*CHUNKS)
-    for place in range(len(content)):
-        changed = bytearray(content)
-        changed[place] ^= 1 << place % 8
-        try:
-            chunks, complete = unsealed(bytes(changed))
-        except Unsealable:
-            continue
-        assert not complete, place
-        assert chunks == list(CHUNKS)[: len(chunks)], place
-
-
-def test_every_missing_end_is_noticed_and_what_is_whole_is_read() -> None:
-    content = sealed(*CHUNKS)
-    read = 0
-    for size in range(len(sealed()), len(content)):
-        chunks, complete = unsealed(content[:size])
-        assert not complete
-        assert chunks == list(CHUNKS)[: len(chunks)]
-        read = max(read, len(chunks))
-    assert read == len(CHUNKS) - 1
-    for size in range(len(sealed())):
-        with pytest.raises(Unsealable):
-            unsealed(content[:size])
-    assert unsealed(sealed(*CHUNKS, end=False)) == (list(CHUNKS), False)
-
-
-def test_chunks_that_are_missing_moved_doubled_or_added_are_noticed() -> None:
-    sealer = Sealer(KEY.public_key(), b"label")
-    one, two, three = (sealer.seal(chunk, last=chunk == b"3") for chunk in (b"1", b"2", b"3"))
-    for wrong in ([two, three], [one, three], [two, one, three], [one, one, two, three]):
-        with pytest.raises(Unsealable):
-            unsealed(sealer.opening + b"".join(wrong))
-    with pytest.raises(Unsealable):
-        unsealed(sealer.opening + one + two + three + two)
-
-
-def test_keys_are_pem_files_as_openssl_writes_them(tmp_path: Path) -> None:
-    private, public = tmp_path / "key.pem", tmp_path / "public.pem"
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("openssl is not installed")
-    subprocess.run([openssl, "genpkey", "-algorithm", "X25519", "-out", private], check=True)
-    subprocess.run([openssl, "pkey", "-in", private, "-pubout", "-out", public], check=True)
-    sealer = Sealer(load_public_key(public), b"")
-    content = sealer.opening + sealer.seal(b"x", last=True)
-    assert unsealed(content, load_private_key(private)) == ([b"x"], True)
-    with pytest.raises(Unsealable, match="openssl"):
-        load_public_key(private)
-    with pytest.raises(Unsealable, match="no private"):
-        load_private_key(public)
-
-
-# A recording.
 
 
 class Book:
@@ -413,18 +292,6 @@ def test_a_full_disk_ends_the_recording_and_not_the_session(tmp_path: Path) -> N
     assert names(tmp_path) == ["s1.0.sealed"]
 
 
-# What the operator must name.
-
-
-def pem_pair(folder: Path, password: bytes | None = None) -> tuple[Path, Path]:
-    private, public = folder / "key.pem", folder / "public.pem"
-    how = NoEncryption() if password is None else BestAvailableEncryption(password)
-    private.write_bytes(KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, how))
-    spki = PublicFormat.SubjectPublicKeyInfo
-    public.write_bytes(KEY.public_key().public_bytes(Encoding.PEM, spki))
-    return private, public
-
-
 def test_recording_takes_a_folder_and_a_public_key(tmp_path: Path) -> None:
     private, public = pem_pair(tmp_path)
 
@@ -446,225 +313,3 @@ def test_recording_takes_a_folder_and_a_public_key(tmp_path: Path) -> None:
     kept = load(tmp_path, public)
     assert kept is not None
     kept.close()
-
-
-# A replay.
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("recordings")
-
-
-@pytest.fixture(scope="module")
-def server(
-    toy: Path, folder: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[LiveServer]:
-    _, public = pem_pair(tmp_path_factory.mktemp("keys"))
-    with live_server(toy, recordings=folder, recordings_key=public, **PATIENT) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def session(server: LiveServer, folder: Path) -> tuple[list[Path], list[Event]]:
-    """The recording of a live session whose connection broke once, and what its client heard."""
-    heard = asyncio.run(recorded_session(server))
-    assert isinstance(heard[0], SessionStarted)
-    parts = sorted(folder.glob(f"{heard[0].session}.*"))
-    assert len(parts) == 2
-    return parts, heard
-
-
-async def recorded_session(server: LiveServer) -> list[Event]:
-    audio, pcm = demo_pcm()
-    start = SessionStart(
-        audio=audio,
-        transcription=Transcription.CLIENT,
-        resume=True,
-        record=Record(consent=f"I agree {CANARY}"),
-    )
-    said: list[Message | bytes] = []
-    for place, block in enumerate(pieces(pcm, 50_000)):
-        said += [block, Marker(id=f"m{place}")]
-    said += [UtteranceText(text="I see, wonderful!", speaker="Bot"), b"\1", SessionEnd()]
-
-    def answer(event: SpeechEnded) -> Message:
-        return UtteranceText(text=f"Well, turn {event.utterance}.", utterance=event.utterance)
-
-    client = Undaunted(start, said, random.Random(7), answer)
-    heard = list(await client.run(server, most_cuts=1))
-    assert client.cuts == 1
-    assert isinstance(heard[0], SessionStarted)
-    assert heard[0].recording is not None
-    assert sum(event.type == "emotion.final" for event in heard) > 5
-    assert await settled(server)
-    return heard
-
-
-def compared(heard: Sequence[Event]) -> list[dict[str, Any]]:
-    """What was heard, but for what depends on time."""
-    return [one for one in lasting(heard) if one.get("code") not in ("text_late", "backpressure")]
-
-
-async def test_a_replay_gives_the_events_of_the_live_session(
-    server: LiveServer, session: tuple[list[Path], list[Event]]
-) -> None:
-    parts, heard = session
-    told: list[Event] = []
-    recorded = RecordedSession(parts, KEY)
-    run = Replay(server.serving, recorded)
-    await run.run(told.append)
-    assert [event.sequence for event in told] == list(range(len(told)))
-    live, again = compared(heard), compared(told)
-    assert [one["type"] for one in again] == [one["type"] for one in live]
-    for was, now in zip(live, again, strict=True):
-        assert close_to(was, now, 1e-6), (was, now)
-        assert was.get("label") == now.get("label")
-        for label, probability in (was.get("posterior") or {}).items():
-            assert abs(probability - now["posterior"][label]) <= 1e-6
-
-
-async def test_a_recording_without_an_end_gives_what_is_sure(
-    server: LiveServer, session: tuple[list[Path], list[Event]], tmp_path: Path
-) -> None:
-    """The client said its words last, so they are cut off; what was heard is not."""
-    (first, _), heard = session
-    cut = tmp_path / first.name
-    cut.write_bytes(first.read_bytes()[: first.stat().st_size // 2])
-    told: list[Event] = []
-    recorded = RecordedSession([cut], KEY)
-    await Replay(server.serving, recorded).run(told.append)
-    assert told[-1].type != "session.ended"
-    kinds = ("marker.reached", "speech.started", "speech.ended")
-    live, again = ([one for one in compared(x) if one["type"] in kinds] for x in (heard, told))
-    assert 5 < len(again) < len(live)
-    assert again == live[: len(again)]
-
-
-def run_replay(*arguments: object, typed: str = "") -> tuple[int, str, str]:
-    cli = typer.Typer()
-    cli.command()(replay)
-    done = CliRunner().invoke(cli, [str(one) for one in arguments], input=typed)
-    if done.exception is not None and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    return done.exit_code, done.stdout, done.stderr
-
-
-def test_the_command_replays_by_the_same_bundle_or_another(
-    session: tuple[list[Path], list[Event]],
-    toy: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    parts, heard = session
-    private, _ = pem_pair(tmp_path)
-    monkeypatch.setenv("EMOTRACE_BUNDLE", str(toy))
-    monkeypatch.setenv("EMOTRACE_WHISPER", "none")
-    monkeypatch.setenv("EMOTRACE_THREADS", "1")
-    code, out, err = run_replay(*parts, "--key", private)
-    assert code == 0
-    assert "recorded with" not in err
-    told = [decode_event(line) for line in out.splitlines()]
-    labels = [one["label"] for one in compared(heard) if one["type"] == "emotion.final"]
-    again = [one["label"] for one in compared(told) if one["type"] == "emotion.final"]
-    assert again == labels
-
-    other = toy_bundle(tmp_path / "other", seed=5, name="other")
-    code, out, err = run_replay(*parts, "--key", private, "--bundle", other)
-    assert code == 0
-    assert "recorded with toy 0 (exact), replayed with other 0 (exact)" in err
-    third = [json.loads(line) for line in out.splitlines()]
-    assert third[0]["bundle"]["name"] == "other"
-    assert [one["type"] for one in third if one["type"] == "emotion.final"]
-
-
-def test_the_command_says_what_is_wrong_with_a_recording_or_key(
-    session: tuple[list[Path], list[Event]], tmp_path: Path
-) -> None:
-    path = session[0][0]
-    private, public = pem_pair(tmp_path, password=b"secret")
-    for arguments, why in (
-        ((path, "--key", public), "no private X25519 key"),
-        ((path, "--key", tmp_path / "no.pem"), "No such file"),
-        ((path, "--key", private), "password is wrong"),
-    ):
-        with pytest.raises(StartRefused, match=why):
-            run_replay(*arguments, typed="guess\n")
-    with pytest.raises(StartRefused, match="no sealed file"):
-        run_replay(private, "--key", private, typed="secret\n")
-
-
-# A session on a server that records.
-
-
-def parts_of(folder: Path, started: SessionStarted) -> list[Path]:
-    return list(folder.glob(f"{started.session}.*"))
-
-
-async def test_only_who_asks_with_consent_is_recorded(server: LiveServer, folder: Path) -> None:
-    async with talk(server) as client:
-        await client.say(SessionStart())
-        started = await client.until("session.started")
-        await client.say(b"\0" * 3_200, SessionEnd())
-        await client.closed()
-    assert isinstance(started, SessionStarted)
-    assert started.recording is None
-    assert not parts_of(folder, started)
-    async with talk(server) as client:
-        await client.say('{"type": "session.start", "record": {}}')
-        assert await client.closed() == 4422
-
-
-async def test_a_deleted_session_leaves_no_recording(server: LiveServer, folder: Path) -> None:
-    async with connect(server.stream_url, record="yes") as session:
-        assert parts_of(folder, session.started)
-        await session.send_audio(b"\0" * 3_200)
-        await session.delete()
-        events = [event async for event in session]
-        assert not parts_of(folder, session.started), "it is gone when the client is told"
-    assert events[-1].type == "session.ended"
-
-
-async def test_a_recording_deleted_meanwhile_does_not_end_the_session(
-    server: LiveServer, folder: Path
-) -> None:
-    async with talk(server) as client, httpx.AsyncClient() as http:
-        await client.say(SessionStart(record=Record(consent="yes")))
-        started = await client.until("session.started")
-        assert isinstance(started, SessionStarted)
-        assert started.recording is not None
-        answer = await http.delete(
-            f"{server.url}/v1/recordings/{started.session}",
-            headers={"Authorization": f"Bearer {started.recording.token}"},
-        )
-        assert answer.status_code == 204
-        await client.say(b"\0" * 3_200, Marker(id="on"))
-        await client.until("marker.reached")
-        await client.say(b"\0" * 3_200, SessionEnd())
-        await client.closed()
-    assert [one.code for one in client.of("warning")].count("recording_lost") == 1
-    assert client.heard[-1].type == "session.ended"
-    assert not parts_of(folder, started)
-
-
-async def test_what_was_deleted_while_the_client_was_away_is_not_begun_again(
-    server: LiveServer, folder: Path
-) -> None:
-    async with talk(server) as client:
-        await client.say(SessionStart(resume=True, record=Record(consent="yes")))
-        started = await client.until("session.started")
-        assert isinstance(started, SessionStarted)
-        assert started.resume is not None
-        client.socket.transport.abort()
-    assert await settled(server)
-    for part in parts_of(folder, started):
-        part.unlink()
-    async with talk(server) as again:
-        await again.say(
-            SessionResume(session=started.session, token=started.resume.token, sequence=1)
-        )
-        await again.until("session.resumed")
-        await again.say(b"\0" * 3_200, SessionEnd())
-        await again.closed()
-    assert [one.code for one in again.of("warning")] == ["recording_lost"]
-    assert not parts_of(folder, started)
