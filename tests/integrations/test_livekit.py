@@ -8,42 +8,31 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import soundfile
 
 pytest.importorskip(
     "livekit.agents", reason="needs LiveKit Agents: pip install 'emotrace[livekit]'"
 )
 
+from agents import ANN, TAIL_MS, check_example, page_code, python, talk, until_up
 from eventually import eventually
+from listening import NOWHERE, PATIENT_MS, speak
 from livekit import rtc
 from livekit.agents import AgentSession, APIConnectOptions, Plugin, llm, stt
 from livekit.agents.voice.io import AudioInput
 from scripted_server import Scripted, scripted
 
-from emotrace_clients.demo import shipped
 from emotrace_clients.integrations.listener import Listener
 from emotrace_clients.integrations.livekit import METADATA, EmotraceAgent
 from emotrace_clients.tracker_state import SpeakerState
-from emotrace_clients.turns import Turn, read_turns
-from emotrace_protocol.events import SpeechStarted
+from emotrace_clients.turns import Turn
 
-ROOT = Path(__file__).parents[2]
-NOWHERE = "ws://127.0.0.1:9/v1/stream"
 ANSWER = "I see. Tell me more."
-PATIENT_MS = 200_000
-PIECE_MS = 20
-TAIL_MS = 700  # of silence after a turn, in which the server hears its end
 ORIGINAL = {"provider": "test"}
 
 
@@ -120,7 +109,7 @@ class Microphone(AudioInput):
 
 @dataclass
 class Call:
-    """A running session; the user speaks at the pace at which she is heard."""
+    """A running session."""
 
     session: AgentSession[None]
     listener: Listener
@@ -129,16 +118,9 @@ class Call:
     replies: asyncio.Queue[str]
     finals: list[stt.SpeechData] = field(default_factory=list)
 
-    async def speak(self, samples: np.ndarray[Any, Any], rate: int) -> None:
-        size = rate * PIECE_MS // 1000
-        for at in range(0, len(samples), size):
-            piece = samples[at : at + size]
-            frame = rtc.AudioFrame(piece.tobytes(), rate, 1, len(piece))
-            self.microphone.frames.put_nowait(frame)
-            await eventually(self.microphone.frames.empty)
-            await eventually(
-                lambda: not self.listener.connected or self.listener._sound_bytes < 32_000
-            )
+    async def take(self, piece: bytes, rate: int) -> None:
+        self.microphone.frames.put_nowait(rtc.AudioFrame(piece, rate, 1, len(piece) // 2))
+        await eventually(self.microphone.frames.empty)
 
 
 @asynccontextmanager
@@ -181,33 +163,6 @@ async def call(url: str, turns: list[Turn], **options: Any) -> AsyncIterator[Cal
     assert listener._task is None, "Emotrace's session did not end with the agent's"
 
 
-def ann() -> tuple[np.ndarray[Any, Any], int, list[Turn]]:
-    samples, rate = soundfile.read(shipped.AUDIO, dtype="int16")
-    return (
-        samples[:, 0],
-        rate,
-        [turn for turn in read_turns(shipped.TURNS) if turn.speaker == "Ann"],
-    )
-
-
-async def talk(caller: Call, count: int) -> list[str]:
-    """Ann's first turns, each after the answer to the one before."""
-    samples, rate, turns = ann()
-    said, heard_ms = [], 0
-    for turn in turns[:count]:
-        until_ms = turn.end_ms + TAIL_MS
-        await caller.speak(samples[heard_ms * rate // 1000 : until_ms * rate // 1000], rate)
-        heard_ms = until_ms
-        said.append(await asyncio.wait_for(caller.replies.get(), 120))
-    return said
-
-
-async def until_up(listener: Listener) -> None:
-    """The first sound connects; a test that looks at every turn waits for that."""
-    listener.hear(bytes(2), 16_000)
-    await eventually(lambda: listener.connected)
-
-
 def estimates(asked: list[tuple[str, str]]) -> list[int]:
     """Where in a request there is one."""
     return [n for n, (_, text) in enumerate(asked) if text.startswith("Estimate of expressed")]
@@ -216,8 +171,7 @@ def estimates(asked: list[tuple[str, str]]) -> list[int]:
 async def test_each_answer_is_asked_for_with_the_estimate_of_the_turn(
     emotrace_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    _, _, turns = ann()
-    async with call(emotrace_url, turns, timeout_ms=PATIENT_MS) as caller:
+    async with call(emotrace_url, ANN, timeout_ms=PATIENT_MS) as caller:
         await until_up(caller.listener)
         assert await talk(caller, 3) == [ANSWER] * 3
         state = caller.listener.tracker.state()
@@ -225,7 +179,7 @@ async def test_each_answer_is_asked_for_with_the_estimate_of_the_turn(
     assert len(caller.model.asked) == 3  # no answer that was begun early was thrown away
     assert "invalidated" not in caplog.text
     lines = []
-    for asked, turn in zip(caller.model.asked, turns, strict=False):
+    for asked, turn in zip(caller.model.asked, ANN, strict=False):
         assert asked[-1] == ("user", turn.text)
         assert estimates(asked) == [len(asked) - 2]
         assert asked[-2][0] == "system"
@@ -242,8 +196,7 @@ async def test_each_answer_is_asked_for_with_the_estimate_of_the_turn(
 async def test_final_transcripts_carry_what_is_known_and_are_else_unchanged(
     emotrace_url: str,
 ) -> None:
-    _, _, turns = ann()
-    async with call(emotrace_url, turns, timeout_ms=PATIENT_MS) as caller:
+    async with call(emotrace_url, ANN, timeout_ms=PATIENT_MS) as caller:
         await until_up(caller.listener)
         await talk(caller, 2)
         # What follows comes when the estimate of the second turn is known.
@@ -259,7 +212,7 @@ async def test_final_transcripts_carry_what_is_known_and_are_else_unchanged(
         agent = caller.session.current_agent
         assert isinstance(agent, EmotraceAgent)
         noted = agent._noted(again)
-    assert [one.text for one in caller.finals] == [turn.text for turn in turns[:2]]
+    assert [one.text for one in caller.finals] == [turn.text for turn in ANN[:2]]
     assert [one.confidence for one in caller.finals] == [0.9, 0.9]
     for one in caller.finals:
         assert one.metadata is not None
@@ -273,8 +226,7 @@ async def test_final_transcripts_carry_what_is_known_and_are_else_unchanged(
 
 
 async def test_without_emotrace_the_agent_goes_on(caplog: pytest.LogCaptureFixture) -> None:
-    _, _, turns = ann()
-    async with call(NOWHERE, turns, timeout_ms=PATIENT_MS) as caller:
+    async with call(NOWHERE, ANN, timeout_ms=PATIENT_MS) as caller:
         assert await talk(caller, 2) == [ANSWER] * 2
     assert [estimates(asked) for asked in caller.model.asked] == [[], []]
     assert [one.metadata for one in caller.finals] == [ORIGINAL, ORIGINAL]
@@ -285,11 +237,10 @@ async def test_without_emotrace_the_agent_goes_on(caplog: pytest.LogCaptureFixtu
 async def test_a_server_that_is_too_slow_is_not_waited_for() -> None:
     async def script(server: Scripted) -> None:
         await server.start()
-        await server.say(SpeechStarted, utterance=0, speaker="User", start_ms=0)
+        await speak(server, 0)
         await server.serve_until_end()
 
-    _, _, turns = ann()
-    async with scripted(script) as url, call(url, turns, timeout_ms=1) as caller:
+    async with scripted(script) as url, call(url, ANN, timeout_ms=1) as caller:
         assert await talk(caller, 2) == [ANSWER] * 2
     assert [estimates(asked) for asked in caller.model.asked] == [[], []]
 
@@ -314,27 +265,9 @@ def test_it_is_among_livekit_s_plug_ins() -> None:
 
 
 def test_the_page_s_code_runs() -> None:
-    page = (ROOT / "docs/voice-agents.md").read_text(encoding="utf-8")
-    (block,) = [
-        one
-        for one in re.findall(r"^```py\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
-        if "integrations.livekit" in one
-    ]
-    done = subprocess.run(
-        [sys.executable, "-c", block], capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
+    python("-c", page_code("livekit"))
 
 
 @pytest.mark.long  # half a minute, at the pace of time
 def test_the_example_plays_the_demo(emotrace_url: str) -> None:
-    example = str(ROOT / "clients/examples/livekit_agent.py")
-    done = subprocess.run(
-        [sys.executable, example, "demo", emotrace_url], capture_output=True, text=True, timeout=200
-    )
-    assert done.returncode == 0, done.stderr
-    turns = [turn for turn in read_turns(shipped.TURNS) if turn.speaker == "Ann"]
-    said = [line for line in done.stdout.splitlines() if line.startswith("Ann: ")]
-    assert said == [f"Ann: {turn.text}" for turn in turns]
-    assert done.stdout.count("Agent: ") == len(turns)
-    assert '"User"' in done.stdout
+    check_example("livekit_agent.py", "demo", emotrace_url)

@@ -9,19 +9,13 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import re
-import subprocess
-import sys
 import warnings
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import soundfile
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # Pipecat imports Python's audioop
@@ -29,8 +23,10 @@ with warnings.catch_warnings():
         "pipecat.audio.utils", reason="needs Pipecat: `make test-integrations` sets it up"
     )
 
+from agents import ANN, TAIL_MS, check_example, page_code, python, talk, until_up
 from chat_server import ANSWER, ChatServer, chat_server
 from eventually import eventually
+from listening import NOWHERE, PATIENT_MS, PIECE, judge, read, speak
 from pipecat.frames.frames import (
     EndFrame,
     Frame,
@@ -54,22 +50,14 @@ from pipecat.services.openai.llm import OpenAILLMService
 from pipecat.tests.utils import SleepFrame, run_test
 from pipecat.turns.user_turn_strategies import ExternalUserTurnStrategies
 from pipecat.workers.runner import WorkerRunner
-from scripted_server import Scripted, final_fields, scripted
+from scripted_server import Scripted, scripted
 
-from emotrace_clients.demo import shipped
 from emotrace_clients.integrations.listener import Listener
 from emotrace_clients.integrations.pipecat import EmotraceContext, EmotraceTap
-from emotrace_clients.turns import Turn, read_turns
-from emotrace_protocol.events import EmotionFinal, SpeechStarted
+from emotrace_clients.turns import Turn
 
 # Pipecat's dependencies use what their dependencies deprecate.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
-
-ROOT = Path(__file__).parents[2]
-NOWHERE = "ws://127.0.0.1:9/v1/stream"
-PATIENT_MS = 200_000
-PIECE_MS = 20
-TAIL_MS = 700  # of silence after a turn, in which the server hears its end
 
 
 class Recogniser(FrameProcessor):
@@ -97,7 +85,7 @@ class Recogniser(FrameProcessor):
 
 @dataclass
 class Bot:
-    """A running agent. Whoever speaks to it does so at the pace at which it is heard."""
+    """A running agent."""
 
     worker: PipelineWorker
     listener: Listener
@@ -105,15 +93,9 @@ class Bot:
     replies: asyncio.Queue[str]
     context: LLMContext
 
-    async def hear(self, samples: np.ndarray[Any, Any], rate: int) -> None:
-        size = rate * PIECE_MS // 1000
-        for at in range(0, len(samples), size):
-            piece = samples[at : at + size].tobytes()
-            await self.worker.queue_frame(InputAudioRawFrame(piece, rate, 1))
-            await asyncio.sleep(0)
-            await eventually(
-                lambda: not self.listener.connected or self.listener._sound_bytes < 32_000
-            )
+    async def take(self, piece: bytes, rate: int) -> None:
+        await self.worker.queue_frame(InputAudioRawFrame(piece, rate, 1))
+        await asyncio.sleep(0)
 
 
 @asynccontextmanager
@@ -160,39 +142,17 @@ async def bot(url: str, turns: list[Turn], **options: Any) -> AsyncIterator[Bot]
         assert listener._task is None, "the session did not end with the pipeline"
 
 
-def ann() -> tuple[np.ndarray[Any, Any], int, list[Turn]]:
-    samples, rate = soundfile.read(shipped.AUDIO, dtype="int16")
-    return (
-        samples[:, 0],
-        rate,
-        [turn for turn in read_turns(shipped.TURNS) if turn.speaker == "Ann"],
-    )
-
-
 def lines(messages: list[dict[str, Any]]) -> list[str]:
     return [one["content"] for one in messages if one["role"] == "developer"]
 
 
-async def talk(agent: Bot, count: int) -> list[str]:
-    """Ann's first turns, each after the answer to the one before."""
-    samples, rate, turns = ann()
-    said, heard_ms = [], 0
-    for turn in turns[:count]:
-        until_ms = turn.end_ms + TAIL_MS
-        await agent.hear(samples[heard_ms * rate // 1000 : until_ms * rate // 1000], rate)
-        heard_ms = until_ms
-        said.append(await asyncio.wait_for(agent.replies.get(), 120))
-    return said
-
-
 async def test_each_answer_is_asked_for_with_the_estimate_of_the_turn(emotrace_url: str) -> None:
-    _, _, turns = ann()
-    async with bot(emotrace_url, turns, timeout_ms=PATIENT_MS) as agent:
-        await until_up(agent)
+    async with bot(emotrace_url, ANN, timeout_ms=PATIENT_MS) as agent:
+        await until_up(agent.listener)
         assert await talk(agent, 3) == [ANSWER] * 3
         state = agent.listener.tracker.state()
     assert len(agent.chat.asked) == 3
-    for number, (messages, turn) in enumerate(zip(agent.chat.asked, turns, strict=False), 1):
+    for number, (messages, turn) in enumerate(zip(agent.chat.asked, ANN, strict=False), 1):
         assert messages[-1] == {"role": "user", "content": turn.text}
         assert messages[-2]["role"] == "developer"
         assert len(lines(messages)) == number
@@ -208,15 +168,8 @@ async def test_each_answer_is_asked_for_with_the_estimate_of_the_turn(emotrace_u
     assert not user.interim
 
 
-async def until_up(agent: Bot) -> None:
-    """The first sound connects; a test that looks at every turn waits for that."""
-    await agent.worker.queue_frame(InputAudioRawFrame(bytes(2), 16_000, 1))
-    await eventually(lambda: agent.listener.connected)
-
-
 async def test_without_emotrace_the_agent_goes_on(caplog: pytest.LogCaptureFixture) -> None:
-    _, _, turns = ann()
-    async with bot(NOWHERE, turns, timeout_ms=PATIENT_MS) as agent:
+    async with bot(NOWHERE, ANN, timeout_ms=PATIENT_MS) as agent:
         assert await talk(agent, 2) == [ANSWER] * 2
     for messages in agent.chat.asked:
         assert lines(messages) == []
@@ -228,11 +181,10 @@ async def test_without_emotrace_the_agent_goes_on(caplog: pytest.LogCaptureFixtu
 async def test_a_server_that_is_too_slow_is_not_waited_for() -> None:
     async def script(server: Scripted) -> None:
         await server.start()
-        await server.say(SpeechStarted, utterance=0, speaker="User", start_ms=0)
+        await speak(server, 0)
         await server.serve_until_end()
 
-    _, _, turns = ann()
-    async with scripted(script) as url, bot(url, turns, timeout_ms=1) as agent:
+    async with scripted(script) as url, bot(url, ANN, timeout_ms=1) as agent:
         assert await talk(agent, 2) == [ANSWER] * 2
     assert [lines(messages) for messages in agent.chat.asked] == [[], []]
 
@@ -254,13 +206,12 @@ async def test_an_interruption_ends_the_wait() -> None:
 
     async def script(server: Scripted) -> None:
         await server.start()
-        await server.say(SpeechStarted, utterance=0, speaker="User", start_ms=0)
-        while True:
-            await server.hear()
+        await speak(server, 0)
+        await read(server)
 
     async with scripted(script) as url:
         listener = Listener(url, timeout_ms=PATIENT_MS)
-        listener.hear(bytes(640), 16_000)
+        listener.hear(PIECE, 16_000)
         await eventually(lambda: listener.user_turn.unjudged)
         frames = [
             LLMContextFrame(LLMContext()),
@@ -276,16 +227,15 @@ async def test_an_interruption_ends_the_wait() -> None:
 async def test_a_turn_that_is_asked_twice_is_told_once() -> None:
     async def script(server: Scripted) -> None:
         await server.start()
-        await server.say(SpeechStarted, utterance=0, speaker="User", start_ms=0)
-        await server.say(EmotionFinal, **final_fields(0, "User"))
-        while True:
-            await server.hear()
+        await speak(server, 0)
+        await judge(server, 0)
+        await read(server)
 
     context = LLMContext([{"role": "user", "content": "Well."}])
     copy = LLMContext([{"role": "user", "content": "Well."}])
     async with scripted(script) as url:
         listener = Listener(url, timeout_ms=PATIENT_MS)
-        listener.hear(bytes(640), 16_000)
+        listener.hear(PIECE, 16_000)
         await eventually(lambda: listener.user_turn.judged == 0)
         frames = [
             LLMContextFrame(copy, speculation=True),
@@ -300,30 +250,9 @@ async def test_a_turn_that_is_asked_twice_is_told_once() -> None:
 
 
 def test_the_page_s_code_runs() -> None:
-    page = (ROOT / "docs/voice-agents.md").read_text(encoding="utf-8")
-    (block,) = [
-        one
-        for one in re.findall(r"^```py\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
-        if "integrations.pipecat" in one
-    ]
-    done = subprocess.run(
-        [sys.executable, "-c", block], capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
+    python("-c", page_code("pipecat"))
 
 
 @pytest.mark.long  # half a minute, at the pace of time
 def test_the_example_plays_the_demo(emotrace_url: str) -> None:
-    example = str(ROOT / "clients/examples/pipecat_bot.py")
-    done = subprocess.run(
-        [sys.executable, example, "--emotrace", emotrace_url],
-        capture_output=True,
-        text=True,
-        timeout=200,
-    )
-    assert done.returncode == 0, done.stderr
-    turns = [turn for turn in read_turns(shipped.TURNS) if turn.speaker == "Ann"]
-    said = [line for line in done.stdout.splitlines() if line.startswith("Ann: ")]
-    assert said == [f"Ann: {turn.text}" for turn in turns]
-    assert done.stdout.count("Agent: ") == len(turns)
-    assert '"User"' in done.stdout
+    check_example("pipecat_bot.py", "--emotrace", emotrace_url)
