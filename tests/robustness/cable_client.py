@@ -40,7 +40,7 @@ def frame(text: str) -> bytes:
     return b"\x81" + size + bytes(4) + data
 
 
-async def be_deaf() -> None:
+async def be_deaf(resume: bool) -> None:
     """The server has more to say than the kernels hold."""
     loop = asyncio.get_running_loop()
     with socket.socket() as connection:
@@ -49,7 +49,7 @@ async def be_deaf() -> None:
         await loop.sock_connect(connection, (SERVER, PORT))
         await loop.sock_sendall(connection, HANDSHAKE.encode())
         assert (await loop.sock_recv(connection, 4_096)).startswith(b"HTTP/1.1 101")
-        said = frame(json.dumps(START))
+        said = frame(json.dumps({**START, "resume": resume}))
         said += frame(json.dumps({"type": "marker", "id": "m" * 120})) * MARKERS
         print("there", flush=True)
         with suppress(OSError):  # the server was quicker
@@ -58,7 +58,8 @@ async def be_deaf() -> None:
 
 
 async def all_deaf(peers: int) -> None:
-    await asyncio.gather(*[be_deaf() for _ in range(peers)])
+    """Every other could take its session up again."""
+    await asyncio.gather(*[be_deaf(number % 2 == 0) for number in range(peers)])
 
 
 if __name__ == "__main__":
