@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import soundfile
-from chromium import Page
+from chromium import Page, chromium
 from scripted_server import started
 
 from emotrace_clients.demo import shipped
@@ -206,6 +206,14 @@ def turns_of_demo(
         piece[: len(own), channel] = own
         said.append(piece)
     return np.concatenate(said)
+
+
+@contextmanager
+def talking(folder: Path, order: Sequence[tuple[int, int]], *flags: str) -> Iterator[Page]:
+    """A browser whose microphone plays turns of the demo (see `turns_of_demo`) over and over."""
+    voice = sound(folder / "voice.wav", turns_of_demo(order))
+    with chromium(folder / "profile", f"--use-file-for-fake-audio-capture={voice}", *flags) as page:
+        yield page
 
 
 def noise(seconds: float, seed: int = 0) -> npt.NDArray[np.float32]:

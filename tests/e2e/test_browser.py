@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browsing import choose, play_demo_fast, show, sound, stop, turns_of_demo
-from chromium import Page, chromium
+from browsing import choose, play_demo_fast, show, stop, talking
+from chromium import Page
 from fakes import toy_bundle
 from live import LiveServer, live_server
 from papers import paper_bundle
@@ -43,18 +43,8 @@ def server(toy: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    folder = tmp_path_factory.mktemp("browser")
-    voice = sound(folder / "voice.wav", turns_of_demo(MICROPHONE))
-    capture = f"--use-file-for-fake-audio-capture={voice}"
-    with chromium(folder / "profile", capture) as page:
+    with talking(tmp_path_factory.mktemp("browser"), MICROPHONE) as page:
         yield page
-
-
-@pytest.fixture
-def page(browser: Page, server: LiveServer) -> Page:
-    browser.visit(f"{server.url}/")
-    browser.complaints.clear()
-    return browser
 
 
 def test_the_demo_is_heard_explained_and_ended(page: Page, tmp_path: Path) -> None:

@@ -5,24 +5,17 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import pytest
 import soundfile
-from live import LiveServer, live_server
+from live import LiveServer
 
 from emotrace_clients import connect, sync
 from emotrace_clients.demo import shipped
 from emotrace_clients.turns import read_turns
 from emotrace_protocol import Event, decode_event
 from emotrace_protocol.events import EmotionFinal, SessionEnded, SessionStarted, TranscriptFinal
-
-
-@pytest.fixture(scope="module")
-def server(toy: Path) -> Iterator[LiveServer]:
-    with live_server(toy, audio_queue_ms=10_000) as running:
-        yield running
 
 
 def emotrace(*arguments: object) -> subprocess.CompletedProcess[str]:

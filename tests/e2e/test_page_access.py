@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 from browsing import ENDED, look, play_demo_fast, settle, show, size, tab_stops, violations
-from chromium import Page, chromium
-from live import LiveServer, live_server
+from chromium import Page
 from scripted_server import final, started
 
 from emotrace_clients.report import report_html
@@ -18,26 +17,12 @@ from emotrace_protocol.messages import SessionStart
 THEMES = pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 
 
-@pytest.fixture(scope="module")
-def server(toy: Path) -> Iterator[LiveServer]:
-    with live_server(toy, audio_queue_ms=10_000) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    with chromium(tmp_path_factory.mktemp("browser") / "profile") as page:
-        yield page
-
-
 @pytest.fixture
-def page(browser: Page, server: LiveServer) -> Iterator[Page]:
-    browser.visit(f"{server.url}/")
-    browser.complaints.clear()
-    browser.evaluate("document.querySelector('details').open = true")
-    yield browser
-    look(browser)
-    browser.call("Emulation.clearDeviceMetricsOverride")
+def page(page: Page) -> Iterator[Page]:
+    page.evaluate("document.querySelector('details').open = true")
+    yield page
+    look(page)
+    page.call("Emulation.clearDeviceMetricsOverride")
 
 
 @THEMES

@@ -21,7 +21,7 @@ from browsing import (
     sound,
     turns_of_demo,
 )
-from chromium import Page, chromium
+from chromium import Page
 from live import LiveServer, live_server
 from scripted_server import final, started
 
@@ -44,18 +44,10 @@ def server() -> Iterator[LiveServer]:
         yield running
 
 
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    with chromium(tmp_path_factory.mktemp("browser") / "profile") as page:
-        yield page
-
-
 @pytest.fixture
-def page(browser: Page, server: LiveServer, tmp_path: Path) -> Iterator[Page]:
-    browser.visit(f"{server.url}/")
-    browser.complaints.clear()
-    with downloads(browser, tmp_path / "saved"):
-        yield browser
+def page(page: Page, tmp_path: Path) -> Iterator[Page]:
+    with downloads(page, tmp_path / "saved"):
+        yield page
 
 
 def events_of(path: Path) -> list[Event]:

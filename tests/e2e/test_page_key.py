@@ -14,14 +14,13 @@ from browsing import (
     play_demo_fast,
     settle,
     size,
-    sound,
     stop,
     tab_stops,
-    turns_of_demo,
+    talking,
     violations,
 )
 from cable import cable
-from chromium import Page, chromium
+from chromium import Page
 from live import LiveServer, live_server
 
 from emotrace_service.identity import entry, new_key
@@ -42,9 +41,7 @@ def server(toy: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    folder = tmp_path_factory.mktemp("browser")
-    voice = sound(folder / "voice.wav", turns_of_demo(((0, 0), (1, 0))))
-    with chromium(folder / "profile", f"--use-file-for-fake-audio-capture={voice}") as page:
+    with talking(tmp_path_factory.mktemp("browser"), ((0, 0), (1, 0))) as page:
         yield page
 
 

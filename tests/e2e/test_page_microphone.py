@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browsing import LIVE, choose, downloads, saved, sound, stop, turns_of_demo
+from browsing import LIVE, choose, downloads, saved, sound, stop, talking, turns_of_demo
 from chromium import Page, chromium
 from live import LiveServer, live_server
 from PIL import Image
@@ -61,11 +61,8 @@ def dialogue(tmp_path_factory: pytest.TempPathFactory, capture: str) -> Iterator
 @pytest.fixture(scope="module")
 def talk(tmp_path_factory: pytest.TempPathFactory, capture: str) -> Iterator[Page]:
     """A browser whose microphones play two turns over and over."""
-    folder = tmp_path_factory.mktemp("talk")
-    voice = sound(folder / "voice.wav", turns_of_demo(TALK))
-    played = f"--use-file-for-fake-audio-capture={voice}"
     devices = "--use-fake-device-for-media-stream=device-count=2"
-    with chromium(folder / "profile", capture, played, devices) as page:
+    with talking(tmp_path_factory.mktemp("talk"), TALK, capture, devices) as page:
         yield page
 
 

@@ -23,6 +23,7 @@ from browsing import (
     settle,
     sound,
     stop,
+    talking,
     turns_of_demo,
 )
 from cable import cable
@@ -36,26 +37,10 @@ TALK = ((0, 0), (1, 0))
 
 
 @pytest.fixture(scope="module")
-def server(toy: Path) -> Iterator[LiveServer]:
-    with live_server(toy, audio_queue_ms=10_000) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    folder = tmp_path_factory.mktemp("browser")
-    voice = sound(folder / "voice.wav", turns_of_demo(TALK))
-    played = f"--use-file-for-fake-audio-capture={voice}"
     far = f"--host-resolver-rules=MAP {FAR} 127.0.0.1"
-    with chromium(folder / "profile", played, far) as page:
+    with talking(tmp_path_factory.mktemp("browser"), TALK, far) as page:
         yield page
-
-
-@pytest.fixture
-def page(browser: Page, server: LiveServer) -> Page:
-    browser.visit(f"{server.url}/")
-    browser.complaints.clear()
-    return browser
 
 
 def problem(page: Page) -> str:
