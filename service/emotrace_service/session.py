@@ -19,11 +19,7 @@ from contextlib import suppress
 
 from emotrace_protocol import events
 from emotrace_protocol.errors import ErrorCode, ProtocolError, WarningCode
-from emotrace_protocol.messages import (
-    Record,
-    SessionResume,
-    SessionStart,
-)
+from emotrace_protocol.messages import Record, SessionResume, SessionStart
 from emotrace_protocol.order import ServerConversation, State
 from emotrace_service.brownout import MEANINGS
 from emotrace_service.continuity import Continuity
@@ -81,6 +77,7 @@ class Session:
         self._telling: set[asyncio.Task[None]] = set()
         self._level: int | None = 0  # of what is left out, as the client knows it
         self._moves = False
+        self._left_for: str | None = None
         self._close_code = NORMAL
 
     async def run(self) -> None:
@@ -185,6 +182,7 @@ class Session:
         """Finish what was taken in and say why; or, where another server can go on with the
         session, leave it there."""
         if self._work is None:
+            self._left_for = why  # once it has begun
             return
         finish = Finish(self._clock(), ProtocolError(ErrorCode.GOING_AWAY, why))
         if self._continuity.moves:
@@ -247,38 +245,11 @@ class Session:
             confirm=self._continuity.confirm,
             note=self._witness.note,
         )
-        live = tuple(one.modality for one in plan.modalities if one.live)
-        recording = await self._witness.opened(
-            start, plan.bundle, self._settings.profile, live, self._key, again=resumed is not None
-        )
-        notices = work.understanding.notices
-        if resumed is None:
-            await self._outlet.emit(
-                events.SessionStarted,
-                **started_fields(self._name, plan, self._settings),
-                resume=self._continuity.info,
-                recording=None if recording is None else events.RecordingInfo(token=recording),
-            )
-            if plan.interim_refused is not None:
-                await notices.warn(WarningCode.INTERIM_SKIPPED, plan.interim_refused, "interim")
-        else:
-            if self._conversation.counts["service.degraded"]:
-                self._level = None  # elsewhere it may have been another
-            through, token = work.receipts.through, resumed.lease.token
-            await self._outlet.go_on(resumed.events, through, token)
-            if resumed.snapshot.understood.bundle not in (None, plan.bundle.key):
-                changed = f"It is {plan.bundle.name!r} {plan.bundle.version} now."
-                await notices.warn(WarningCode.MODEL_CHANGED, changed, "bundle")
-        await warn_unknown(notices, unknown)
-        await self._tell_level()
-        self._log.info(
-            "session open",
-            channels=plan.audio.channels,
-            rate=plan.audio.sample_rate,
-            again=resumed is not None,
-        )
+        if self._left_for is not None:
+            self.go_away(self._left_for)
         end = LOST if self._continuity.keeps else VANISHED
         try:
+            await self._greet(work, plan, unknown, resumed)
             async with asyncio.TaskGroup() as group:
                 listening = group.create_task(work.listener.run())
                 watching = group.create_task(self._continuity.watch())
@@ -305,6 +276,38 @@ class Session:
             with suppress(TakenOver):
                 end = DELETED if await self._forget() is None else end
         return end
+
+    async def _greet(
+        self, work: Work, plan: Plan, unknown: tuple[str, ...], resumed: Resumed | None
+    ) -> None:
+        """What comes before all else. Raises TakenOver."""
+        live = tuple(one.modality for one in plan.modalities if one.live)
+        again, profile = resumed is not None, self._settings.profile
+        recording = await self._witness.opened(
+            work.start, plan.bundle, profile, live, self._key, again=again
+        )
+        notices = work.understanding.notices
+        if resumed is None:
+            await self._outlet.emit(
+                events.SessionStarted,
+                **started_fields(self._name, plan, self._settings),
+                resume=self._continuity.info,
+                recording=None if recording is None else events.RecordingInfo(token=recording),
+            )
+            if plan.interim_refused is not None:
+                await notices.warn(WarningCode.INTERIM_SKIPPED, plan.interim_refused, "interim")
+        else:
+            if self._conversation.counts["service.degraded"]:
+                self._level = None  # elsewhere it may have been another
+            through, token = work.receipts.through, resumed.lease.token
+            await self._outlet.go_on(resumed.events, through, token)
+            if resumed.snapshot.understood.bundle not in (None, plan.bundle.key):
+                changed = f"It is {plan.bundle.name!r} {plan.bundle.version} now."
+                await notices.warn(WarningCode.MODEL_CHANGED, changed, "bundle")
+        await warn_unknown(notices, unknown)
+        await self._tell_level()
+        channels, rate = plan.audio.channels, plan.audio.sample_rate
+        self._log.info("session open", channels=channels, rate=rate, again=again)
 
     async def _forget(self) -> ProtocolError | None:
         """Whatever is kept of the session. Gives why that cannot be done now. Raises TakenOver."""

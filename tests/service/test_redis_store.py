@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,7 @@ from emotrace_service import redis_store
 from emotrace_service.errors import EngineClosed
 from emotrace_service.inference import Predicted
 from emotrace_service.redis_store import RedisStore
-from emotrace_service.session_store import Snapshot, TakenOver, Told
+from emotrace_service.session_store import Lease, Resumed, Snapshot, TakenOver, Told
 from emotrace_service.understood import NOTHING_YET
 
 
@@ -198,6 +199,57 @@ async def test_a_replica_whose_models_are_gone_tells_nothing_of_what_it_had_not_
         ("transcript.final", 0), ("emotion.final", 0),
     ]  # fmt: skip
     assert coming.types[-1] == "session.ended"
+    await store.close()
+
+
+async def test_who_loses_a_session_while_it_is_taken_up_is_told_so(
+    redis: RedisServer, toy: Path
+) -> None:
+    class Late(RedisStore):
+        """Another replica is a moment quicker."""
+
+        async def resume(self, name: str, token: str, sequence: int, attempt: int = 0) -> Resumed:
+            found = await super().resume(name, token, sequence, attempt)
+            await super().resume(name, token, sequence, attempt + 1)
+            return found
+
+    store = RedisStore(redis.url, 60_000)
+    lease = await store.open("contested")
+    begun = replace(snapshot(1), counts={"session.started": 1})
+    await lease.commit(begun, [Told(0, "{}")], -1)
+    stage = Stage(toy)
+    stage.serving.store = late = Late(redis.url, 60_000)
+    socket = await stage.play(
+        SessionResume(session="contested", token=lease.token, sequence=1, attempt=1)
+    )
+    assert [event.code for event in socket.of("error")] == ["taken_over"]
+    assert socket.code == 4409
+    await late.close()
+    await store.close()
+
+
+async def test_who_comes_in_as_the_server_begins_to_stop_is_sent_on(
+    redis: RedisServer, toy: Path
+) -> None:
+    opening, stopping = asyncio.Event(), asyncio.Event()
+
+    class Slow(RedisStore):
+        async def open(self, name: str) -> Lease:
+            opening.set()
+            await stopping.wait()
+            return await super().open(name)
+
+    stage = Stage(toy)
+    stage.serving.store = store = Slow(redis.url, 60_000)
+    socket, task = stage.session()
+    socket.say(SessionStart(resume=True))
+    await opening.wait()
+    draining = asyncio.create_task(stage.serving.drain())
+    await asyncio.sleep(0)
+    stopping.set()
+    await asyncio.wait_for(asyncio.gather(draining, task), 10)
+    assert socket.types == ["session.started", "error"]
+    assert (socket.heard[1].code, socket.heard[1].resume, socket.code) == ("going_away", True, 1012)
     await store.close()
 
 
