@@ -34,33 +34,40 @@ class Memory:
 
 
 def memory(limit: int | None, processes: Path = PROCESSES, groups: Path = GROUPS) -> Memory | None:
-    """What is nearest to its limit; None elsewhere than on Linux. limit: of this process and those
+    """What is nearest to its limit; None where nothing is counted. limit: of this process and those
     that it started; None: what the machine has."""
-    try:
-        held = held_by(os.getpid(), processes)
-    except OSError:
-        return None
-    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    own = Memory(held, limit or machine)
-    return max([own, *_of_groups(processes, groups)], key=lambda one: one.share)
+    found = [*_of_processes(limit, processes), *_of_groups(processes, groups)]
+    return max(found, key=lambda one: one.share, default=None)
 
 
 def held_by(process: int, processes: Path = PROCESSES) -> int:
-    """Bytes of a process and those that it started, and theirs, which no file can give back. Raises
-    OSError where there is no such process."""
+    """Bytes of a process and those that it started, and theirs, which no file can give back; what
+    they share counts once. Raises OSError where there is no such process."""
     folder = processes / str(process)
-    _size, resident, of_files, *_ = map(int, (folder / "statm").read_text().split())
-    held = (resident - of_files) * os.sysconf("SC_PAGE_SIZE")
+    lines = (folder / "smaps_rollup").read_text().splitlines()[1:]
+    sizes = {name: int(size) for name, size, *_ in map(str.split, lines)}
+    held = (sizes["Pss_Anon:"] + sizes["Pss_Shmem:"]) * 1_024
     for thread in (folder / "task").iterdir():
-        with suppress(OSError):  # it ended meanwhile
-            for child in (thread / "children").read_text().split():
+        children = ""
+        with suppress(OSError):  # the thread ended meanwhile
+            children = (thread / "children").read_text()
+        for child in children.split():
+            with suppress(OSError):  # or the child
                 held += held_by(int(child), processes)
     return held
 
 
+def _of_processes(limit: int | None, processes: Path) -> Iterator[Memory]:
+    """Of this process and those that it started."""
+    with suppress(OSError, KeyError):  # not shown, or by an older kernel
+        machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        yield Memory(held_by(os.getpid(), processes), limit or machine)
+
+
 def _of_groups(processes: Path, groups: Path) -> Iterator[Memory]:
     """Of each group that this process is in, and those around it, which has a limit."""
-    for line in (processes / "self" / "cgroup").read_text().splitlines():
+    own = processes / "self" / "cgroup"
+    for line in own.read_text().splitlines() if own.exists() else ():
         _number, controllers, path = line.split(":", 2)
         if not controllers:
             top, files = groups, UNIFIED
