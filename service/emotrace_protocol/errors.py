@@ -157,7 +157,9 @@ ERROR_KINDS: dict[ErrorCode, ErrorKind] = {
     ErrorCode.SESSION_EXPIRED: _kind(4410, "Start a new session.", retryable=True),
     ErrorCode.CAPACITY: _kind(1013, "Try again after `retry_after_ms`.", retryable=True),
     ErrorCode.INFERENCE_FAILED: _kind(None, "That utterance has no estimate; the session goes on."),
-    ErrorCode.GOING_AWAY: _kind(1012, "The server stops, or has no memory left; connect again.", retryable=True),
+    ErrorCode.GOING_AWAY: _kind(
+        1012, "The server stops, or has no memory left; connect again.", retryable=True
+    ),
     ErrorCode.INTERNAL: _kind(1011, "A fault of the server; report it.", retryable=True),
 }
 
