@@ -52,13 +52,15 @@ class Admission:
     open: int = 0
     closed: bool = False
 
-    def admit(self, live: int, cost: Cost, *, again: bool = False) -> Admission | None:
+    def admit(
+        self, live: int, cost: Cost, *, again: bool = False, replaces: bool = False
+    ) -> Admission | None:
         """With one session more, or None where there is no room.
 
         live: sessions that are heard now, or will be at once. again: it was let in before, so that
-        only the number of connections counts.
+        only the number of connections counts. replaces: one that is open ends for it.
         """
-        if self.open >= self.limit:
+        if self.open >= self.limit and not replaces:
             return None
         if again:
             return replace(self, open=self.open + 1)

@@ -37,8 +37,12 @@ LIVE_S = 10.0  # who was heard within, or came within, will be heard
 
 
 class Guest(Protocol):
-    """active: when it was heard last, or came, in seconds of the server's clock. bundle: edition of
-    the one that it has; None: none yet. moves: another server can go on with it."""
+    """name: of its session. active: when it was heard last, or came, in seconds of the server's
+    clock. bundle: edition of the one that it has; None: none yet. moves: another server can go on
+    with it."""
+
+    @property
+    def name(self) -> str: ...
 
     @property
     def active(self) -> float: ...
@@ -148,16 +152,22 @@ class Serving:
             self._meeting -= 1
 
     @contextmanager
-    def admitted(self, guest: Guest | None = None, *, again: bool = False) -> Iterator[None]:
+    def admitted(self, guest: Guest | None = None, *, again: str | None = None) -> Iterator[None]:
         """A place for one session or one file. Raises ProtocolError where there is none.
 
-        again: it was admitted before, and is let in whatever there is to do.
+        again: the session that it goes on with, which was admitted before and is let in whatever
+        there is to do; on a full server too if its lost connection still has a place.
         """
         if self._draining:
             raise ProtocolError(ErrorCode.GOING_AWAY, STOPPING)
-        if not again and not self._pace.take(self.clock()):
+        if again is None and not self._pace.take(self.clock()):
             raise self._full(self._admission.open)
-        admitted = self._admission.admit(self._live(), self._cost, again=again)
+        admitted = self._admission.admit(
+            self._live(),
+            self._cost,
+            again=again is not None,
+            replaces=any(one.name == again for one in self._guests),
+        )
         if admitted is None:
             raise self._full(self._admission.open)
         self._admission = admitted

@@ -87,7 +87,7 @@ class Session:
         try:
             with self._serving.met():
                 opening, unknown = await self._greeting.run(self._settings.start_timeout_ms)
-            again = isinstance(opening, SessionResume)
+            again = opening.session if isinstance(opening, SessionResume) else None
             with self._serving.admitted(self, again=again):
                 end = await self._open(opening, unknown)
         except ProtocolError as error:
@@ -190,6 +190,10 @@ class Session:
             self._work.inlet.cut(finish)  # the client says it again, elsewhere
         else:
             self._work.inlet.put(finish)
+
+    @property
+    def name(self) -> str:
+        return self._name
 
     @property
     def active(self) -> float:

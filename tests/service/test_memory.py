@@ -136,6 +136,7 @@ class Talker:
     """As much of a session as the door sees."""
 
     moves: bool
+    name: str = "talker"
     active: float = 0.0
     bundle: str | None = None
     told: list[str] = field(default_factory=list)

@@ -163,6 +163,23 @@ async def test_the_newest_connection_has_the_session(server: LiveServer) -> None
         await new.until("session.ended")
 
 
+async def test_on_a_full_server_a_lost_connection_keeps_its_client_a_place(toy: Path) -> None:
+    with live_server(toy, max_sessions=1) as server:
+        async with talk(server) as lost:
+            await lost.say(SessionStart(resume=True))
+            started = await lost.until("session.started")
+            assert isinstance(started, SessionStarted)
+            assert started.resume is not None
+            back = SessionResume(session=started.session, token=started.resume.token, sequence=1)
+            async with talk(server) as stranger:
+                await stranger.say(back.model_copy(update={"session": "another"}))
+                assert (await stranger.hear()).model_dump()["code"] == "capacity"
+            async with talk(server) as client:
+                await client.say(back)
+                assert (await client.hear()).type == "session.resumed"
+                assert await lost.closed() == 4409
+
+
 async def test_the_last_events_can_be_had_after_the_end(server: LiveServer) -> None:
     started, heard = await opened(server)
     assert started.resume is not None
