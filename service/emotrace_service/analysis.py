@@ -143,13 +143,11 @@ class Analysis:
         understanding, clock = self._understanding, self._serving.clock
         fields = started_fields(self._name, self._plan, self._serving.settings)
         await self._emit(events.SessionStarted, **fields)
-        taken = 0
         try:
             async for block in self._recording.blocks():
                 if await gone():
                     break
                 await understanding.hear((block,), clock())
-                taken += len(block)
                 yield
             await understanding.flush(clock())
         except EngineClosed:
@@ -157,7 +155,8 @@ class Analysis:
         finally:
             await understanding.close()
             self._note()
-        await self._emit(events.SessionEnded, reason="client", totals=self._totals(taken))
+        totals = understanding.totals(self._conversation, messages=0)
+        await self._emit(events.SessionEnded, reason="client", totals=totals)
 
     def close(self) -> None:
         """Nothing more of the file is wanted."""
@@ -175,20 +174,6 @@ class Analysis:
                 live,
                 counts=counts,
             )
-        )
-
-    def _totals(self, audio_bytes: int) -> events.Totals:
-        counts = self._conversation.counts
-        return events.Totals(
-            audio_ms=self._understanding.taken_ms,
-            audio_bytes=audio_bytes,
-            messages=0,
-            utterances=self.utterances,
-            finals=counts["emotion.final"],
-            revisions=counts["emotion.revised"],
-            rejected=counts["speech.rejected"],
-            failed=self._understanding.failed,
-            events=self._conversation.sent + 1,
         )
 
 

@@ -180,7 +180,9 @@ class Replay:
         reason = "error" if error is not None else self._session.end
         if reason in FINISHED and self._session.missing is None:
             await emit(
-                events.SessionEnded, reason=reason, totals=self._totals(understanding, count)
+                events.SessionEnded,
+                reason=reason,
+                totals=understanding.totals(self._conversation, count),
             )
 
     async def _take(self, data: bytes | str, understanding: Understanding) -> None:
@@ -210,20 +212,6 @@ class Replay:
                     given = Transcript(said.text, "client", said.language)
                     words.setdefault(said.utterance, given)  # the first ones count
         return words
-
-    def _totals(self, understanding: Understanding, messages: int) -> events.Totals:
-        counts = self._conversation.counts
-        return events.Totals(
-            audio_ms=understanding.taken_ms,
-            audio_bytes=understanding.taken_bytes,
-            messages=messages,
-            utterances=understanding.utterances,
-            finals=counts["emotion.final"],
-            revisions=counts["emotion.revised"],
-            rejected=counts["speech.rejected"],
-            failed=understanding.failed,
-            events=self._conversation.sent + 1,
-        )
 
 
 def _message(text: str) -> Message | None:

@@ -13,6 +13,7 @@ from emotrace_models.types import SAMPLE_RATE, Frame, Transcript, Utterance
 from emotrace_protocol import events
 from emotrace_protocol.errors import ErrorCode, ProtocolError, WarningCode
 from emotrace_protocol.messages import Image, UtteranceText
+from emotrace_protocol.order import ServerConversation
 from emotrace_service.audio import AudioNonfinite, AudioRejected, Block, Framer
 from emotrace_service.centring import Centring
 from emotrace_service.inference import InferenceBackend
@@ -153,6 +154,21 @@ class Understanding:
     def taken_ms(self) -> int:
         """Audio taken in so far, also what does not fill a frame yet."""
         return self._framer.samples_in * 1_000 // self._plan.audio.sample_rate
+
+    def totals(self, conversation: ServerConversation, messages: int) -> events.Totals:
+        """Of a session whose session.ended comes next. messages: of its client."""
+        counts = conversation.counts
+        return events.Totals(
+            audio_ms=self.taken_ms,
+            audio_bytes=self.taken_bytes,
+            messages=messages,
+            utterances=self.utterances,
+            finals=counts["emotion.final"],
+            revisions=counts["emotion.revised"],
+            rejected=counts["speech.rejected"],
+            failed=self.failed,
+            events=conversation.sent + 1,
+        )
 
     async def hear(
         self, messages: Sequence[bytes], arrival: float, taken: Callable[[int], None] = _ignore

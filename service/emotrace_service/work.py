@@ -62,18 +62,7 @@ class Work:
 
     def totals(self) -> Totals:
         """Of the session, session.ended included, which comes next."""
-        counts, understanding = self.conversation.counts, self.understanding
-        return Totals(
-            audio_ms=understanding.taken_ms,
-            audio_bytes=understanding.taken_bytes,
-            messages=self.others + self.receipts.next,
-            utterances=understanding.utterances,
-            finals=counts["emotion.final"],
-            revisions=counts["emotion.revised"],
-            rejected=counts["speech.rejected"],
-            failed=understanding.failed,
-            events=self.conversation.sent + 1,
-        )
+        return self.understanding.totals(self.conversation, self.others + self.receipts.next)
 
 
 def begin(
