@@ -15,11 +15,11 @@ from contextlib import contextmanager
 import numpy as np
 
 from emotrace_models.bundle import Bundle
-from emotrace_models.encoders.pictures import Seeing
 from emotrace_models.picture_decoding import (
     LARGEST_PIXELS,
     PictureUnreadable,
     Pixels,
+    Seeing,
     decode_picture,
 )
 from emotrace_service.confined_process import ConfinedProcess, ProcessEnded

@@ -44,6 +44,9 @@ class Trouble:
             (kind,) = self._random.choices(kinds, weights)
             if await kind():
                 self.made[kind.__name__] += 1
+
+    async def over(self) -> None:
+        """All replicas are back."""
         await asyncio.gather(*self._returning)
 
     async def cut(self) -> bool:
@@ -141,6 +144,7 @@ async def chaos(
     async def make() -> None:
         await trouble.run(faults, every_s)
         over.set()
+        await trouble.over()
 
     async with asyncio.TaskGroup() as group:
         for number in range(sessions):
@@ -185,7 +189,7 @@ def of_the_shipped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
 
 @pytest.mark.parametrize("seed", range(25))
 async def test_nothing_is_lost_doubled_or_reordered(of_the_toy: Scene, seed: int) -> None:
-    await chaos(of_the_toy, faults=4, sessions=3, pause_s=0.02, seed=seed)
+    await chaos(of_the_toy, faults=3, sessions=3, pause_s=0.02, seed=seed)
 
 
 @pytest.mark.long

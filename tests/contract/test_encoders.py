@@ -15,8 +15,7 @@ from safetensors.torch import load, save
 
 from emotrace_models import registry
 from emotrace_models.encoders import Encoder
-from emotrace_models.encoders.pictures import Seeing
-from emotrace_models.picture_decoding import PictureUnreadable, Pixels
+from emotrace_models.picture_decoding import PictureUnreadable, Pixels, Seeing
 from emotrace_models.types import FloatArray, Frame, Modality, Transcript, Utterance
 
 NAMES = registry.names("encoder")

@@ -19,8 +19,7 @@ from fakes import toy_bundle
 from live import LiveServer, close_to, comparable, demo_pcm, live_server, pieces, talk
 from PIL import Image as Picture
 
-from emotrace_models.encoders.pictures import Seeing
-from emotrace_models.picture_decoding import decode_picture
+from emotrace_models.picture_decoding import Seeing, decode_picture
 from emotrace_models.types import Modality
 from emotrace_protocol.events import EmotionFinal, Event
 from emotrace_protocol.messages import Image, SessionEnd, SessionStart

@@ -28,9 +28,9 @@ from emotrace_models.encoders.faces import (
     WholePicture,
     face_square,
 )
-from emotrace_models.encoders.pictures import Seeing, spread
+from emotrace_models.encoders.pictures import spread
 from emotrace_models.encoders.prototypes import in_frame
-from emotrace_models.picture_decoding import PictureUnreadable, Pixels
+from emotrace_models.picture_decoding import PictureUnreadable, Pixels, Seeing
 from emotrace_models.registry import register
 from emotrace_models.types import FloatArray, Frame, Modality, Utterance
 

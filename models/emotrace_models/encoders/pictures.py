@@ -1,4 +1,4 @@
-"""Pictures as pixels: who decodes them, cropping, scaling, and which frames count."""
+"""Pictures as pixels: cropping, scaling, and which frames count."""
 
 from __future__ import annotations
 
@@ -9,15 +9,8 @@ from typing import cast
 import numpy as np
 from PIL import Image
 
-from emotrace_models.picture_decoding import Decode, Pixels, decode_picture
+from emotrace_models.picture_decoding import Pixels
 from emotrace_models.types import Frame
-
-
-class Seeing:
-    """An encoder that looks at pictures. decode: as decode_picture, which whoever serves strangers
-    replaces by one that decodes elsewhere."""
-
-    decode: Decode = staticmethod(decode_picture)
 
 
 def centre_square(pixels: Pixels) -> Pixels:

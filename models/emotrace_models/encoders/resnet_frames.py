@@ -17,10 +17,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from emotrace_models.encoders.base import NetworkEncoder
-from emotrace_models.encoders.pictures import Seeing, centre_square, scaled, spread
+from emotrace_models.encoders.pictures import centre_square, scaled, spread
 from emotrace_models.layers.masking import real_steps
 from emotrace_models.layers.resnet import ResNet, ResNetConfig, Stem, config_of, torchvision_names
-from emotrace_models.picture_decoding import PictureUnreadable, Pixels
+from emotrace_models.picture_decoding import PictureUnreadable, Pixels, Seeing
 from emotrace_models.registry import register
 from emotrace_models.types import SAMPLE_RATE, Frame, Modality, Utterance
 
