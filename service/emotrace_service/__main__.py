@@ -182,8 +182,9 @@ def listen(settings: Settings) -> socket.socket:
 
 def tell(serving: Serving, url: str) -> None:
     """What a person who started the server wants to know."""
-    if not serving.ready:
+    if serving.fault is not None:
         print(f"Emotrace cannot estimate anything: {serving.fault}", flush=True)
+    if not serving.ready:
         return
     lines = [f"Emotrace is ready at {url}"]
     lines += [

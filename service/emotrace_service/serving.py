@@ -191,6 +191,10 @@ class Serving:
             retry_after_ms=random.randint(RETRY_AFTER_MS // 2, RETRY_AFTER_MS),
         )
 
+    def warmed(self) -> None:
+        """The models have been run once."""
+        self.ready = not self._draining
+
     def expect(self, share: float) -> None:
         """What a session will take of the machine, before any was measured."""
         self._cost = Cost.expected(share)

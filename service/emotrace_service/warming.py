@@ -34,7 +34,7 @@ async def warm(serving: Serving) -> None:
         serving.log.error("warming failed", error=type(cause).__name__, place=place(cause))
         return
     serving.expect(max(sessions[len(bundles) :]) / cores())
-    serving.ready = True
+    serving.warmed()
 
 
 async def _session_s(serving: Serving, bundle: Bundle) -> float:

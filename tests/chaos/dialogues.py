@@ -52,11 +52,12 @@ def first_difference(one: list[dict[str, Any]], other: list[dict[str, Any]]) -> 
 
 @dataclass
 class Watch:
-    """What clients went through. open: sessions that may be cut. turned_away: before they began."""
+    """What clients went through. open: sessions that may be cut. away: from when to when clients
+    had no connection. turned_away: before they began."""
 
     open: set[Session] = field(default_factory=set)
     lost_at: dict[int, float] = field(default_factory=dict)
-    away_s: list[float] = field(default_factory=list)
+    away: list[tuple[float, float]] = field(default_factory=list)
     dialogues: int = 0
     resumed: int = 0
     turned_away: int = 0
@@ -65,7 +66,7 @@ class Watch:
         if not change.up:
             self.lost_at[client] = time.monotonic()
         else:
-            self.away_s.append(time.monotonic() - self.lost_at.pop(client))
+            self.away.append((self.lost_at.pop(client), time.monotonic()))
 
 
 async def came_in(stack: AsyncExitStack, url: str, watch: Watch, client: int) -> Session:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,12 +35,13 @@ class Trouble:
         self._away: set[int] = set()
         self._returning: set[asyncio.Task[None]] = set()
         self.made: Counter[str] = Counter()
+        self.pauses: list[tuple[float, float]] = []  # of Redis, from when to when
 
     async def run(self, faults: int, every_s: tuple[float, float]) -> None:
         """every_s: how long it is quiet between two, at least and at most."""
         kinds = (self.cut, self.kill, self.terminate, self.stop, self.pause_redis, self.proxy)
         weights = (6, 3, 3, 3, 2, 1)
-        while self.made.total() < faults or len(self._watch.away_s) < faults / 2:
+        while self.made.total() < faults or len(self._watch.away) < faults / 2:
             await asyncio.sleep(self._random.uniform(*every_s))
             (kind,) = self._random.choices(kinds, weights)
             if await kind():
@@ -76,7 +78,10 @@ class Trouble:
 
     async def pause_redis(self) -> bool:
         with self._cluster.redis.client as client:
-            client.client_pause(self._random.randint(200, 1_500))
+            pause_ms = self._random.randint(200, 1_500)
+            client.client_pause(pause_ms)
+        begun = time.monotonic()
+        self.pauses.append((begun, begun + pause_ms / 1_000))
         return True
 
     async def proxy(self) -> bool:
@@ -150,15 +155,26 @@ async def chaos(
         for number in range(sessions):
             group.create_task(client(number))
         group.create_task(make())
-    away = np.array(watch.away_s)
+
+    def paused(lost: float, back: float) -> bool:
+        return any(lost < end and begun < back for begun, end in trouble.pauses)
+
+    met_no_pause = [one for one in watch.away if not paused(*one)]
     print(
         f"\n{dict(trouble.made)}: {watch.dialogues} dialogues of {sessions} clients, resumed "
-        f"{watch.resumed} times, turned away {watch.turned_away} times; away p50 "
-        f"{np.percentile(away, 50):.2f} s, p99 {np.percentile(away, 99):.2f} s, "
-        f"at most {away.max():.2f} s"
+        f"{watch.resumed} times, turned away {watch.turned_away} times; away {times(watch.away)}; "
+        f"where Redis did not pause meanwhile {times(met_no_pause)}"
     )
     assert watch.dialogues >= sessions
     assert watch.resumed
+
+
+def times(away: list[tuple[float, float]]) -> str:
+    if not away:
+        return "nobody"
+    took = np.array([back - lost for lost, back in away])
+    p50, p99 = np.percentile(took, (50, 99))
+    return f"p50 {p50:.2f} s, p99 {p99:.2f} s, at most {took.max():.2f} s"
 
 
 @contextmanager

@@ -135,3 +135,11 @@ async def test_no_place_left(toy: Path) -> None:
     await task
     assert len(first.of("emotion.final")) == 1
     assert (await stage.play(QUIET, SessionEnd())).code == 1000
+
+
+async def test_a_server_that_stops_before_its_models_are_warm_is_not_ready_then(
+    stage: Stage,
+) -> None:
+    await stage.serving.drain()
+    stage.serving.warmed()
+    assert not stage.serving.ready
