@@ -16,6 +16,7 @@ from emotrace_protocol.events import NOTICE
 from emotrace_service.auditing import open_audit
 from emotrace_service.client_secrets import ClientSecrets
 from emotrace_service.confined_pictures import PICTURES
+from emotrace_service.endings import broken_off
 from emotrace_service.loading import load_backend, load_door, load_shelf, load_store
 from emotrace_service.logs import logger
 from emotrace_service.making_room import MakingRoom
@@ -104,9 +105,7 @@ def create_app(
         await serving.drain()
         if webhook is not None:
             await webhook.close(settings.drain_timeout_ms / 1_000)
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
+        await broken_off(tasks)
         await asyncio.to_thread(serving.decoders.close)
         await backend.close()
         await asyncio.to_thread(PICTURES.close)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterator
+from collections.abc import Collection, Coroutine, Iterator
 from typing import Any, TypeVar
 
 from emotrace_protocol.errors import ErrorCode
@@ -32,11 +32,18 @@ async def unless(asked: asyncio.Event, work: Coroutine[Any, Any, T]) -> T:
         return working.result()
     finally:
         waiting.cancel()
-        while not working.done():  # a library may swallow one cancellation, as Redis' client does
-            working.cancel()
-            await asyncio.wait({working}, timeout=AGAIN_S)
+        await broken_off({working})
         if not working.cancelled():
             working.exception()  # it is raised above, or does not matter any more
+
+
+async def broken_off(tasks: Collection[asyncio.Task[Any]]) -> None:
+    """Returns once all are done. A library may swallow one cancellation, as Redis' client does."""
+    going = {one for one in tasks if not one.done()}
+    while going:
+        for one in going:
+            one.cancel()
+        _, going = await asyncio.wait(going, timeout=AGAIN_S)
 
 
 def reason_of(code: ErrorCode) -> str:

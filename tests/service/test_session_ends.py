@@ -10,6 +10,7 @@ from structlog.testing import capture_logs
 
 from emotrace_protocol.errors import ErrorCode
 from emotrace_protocol.messages import Marker, SessionEnd, SessionStart
+from emotrace_service.endings import broken_off
 from emotrace_service.errors import EngineClosed
 
 
@@ -143,3 +144,17 @@ async def test_a_server_that_stops_before_its_models_are_warm_is_not_ready_then(
     await stage.serving.drain()
     stage.serving.warmed()
     assert not stage.serving.ready
+
+
+async def test_who_swallows_a_cancellation_is_broken_off_all_the_same() -> None:
+    async def stubborn() -> None:
+        while True:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                await asyncio.sleep(60)
+
+    task = asyncio.create_task(stubborn())
+    await asyncio.sleep(0)
+    await asyncio.wait_for(broken_off({task}), 10)
+    assert task.cancelled()
