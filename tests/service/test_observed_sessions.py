@@ -48,6 +48,7 @@ async def test_the_audit_log_tells_of_sessions_files_and_refusals(
             started = await client.until("session.started")
             await client.until("emotion.final")
             client.socket.transport.abort()
+        assert await settled(server)
         assert isinstance(started, SessionStarted)
         assert started.resume is not None
         async with talk(server) as again:
