@@ -12,6 +12,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from emotrace_service.bundle_change import BundleChange
+from emotrace_service.endings import broken_off
 from emotrace_service.frames import BoundedFrames
 from emotrace_service.serving import Serving
 from emotrace_service.unread import BoundedRequests
@@ -19,6 +20,7 @@ from emotrace_service.unread import BoundedRequests
 MAX_FRAME_BYTES = 2 * 1024 * 1024  # twice the protocol's limit, so that most excess gets an `error`
 PING_S = 10.0
 SHUTDOWN_S = 5
+SIGNAL_S = 0.1  # how often it is asked whether one came
 
 
 def uvicorn_config(app: FastAPI) -> uvicorn.Config:
@@ -68,5 +70,9 @@ class GracefulServer(uvicorn.Server):
         self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        await self._serving.drain()
+        """A second signal ends it at once."""
+        draining = asyncio.create_task(self._serving.drain())
+        while not draining.done() and not self.force_exit:
+            await asyncio.wait({draining}, timeout=SIGNAL_S)
+        await broken_off({draining})
         await super().shutdown(sockets)

@@ -107,6 +107,7 @@ class Serving:
         self._meeting = 0
         pace = settings.new_sessions_a_second
         self._pace = Bucket(pace, 2 * pace, self.clock())
+        self._stopping = False
         self._draining = False
         self._left = asyncio.Event()
         for status in self.modalities():
@@ -193,7 +194,7 @@ class Serving:
 
     def warmed(self) -> None:
         """The models have been run once."""
-        self.ready = not self._draining
+        self.ready = not self._stopping
 
     def expect(self, share: float) -> None:
         """What a session will take of the machine, before any was measured."""
@@ -251,9 +252,14 @@ class Serving:
         return sum(now - guest.active < LIVE_S for guest in self._guests)
 
     async def drain(self) -> None:
-        """Let nobody in, let everybody finish, for at most the time that the settings give."""
-        self._draining = True
+        """Let nobody in, let everybody finish, for at most the time that the settings give. Where
+        another server goes on, whoever sends sessions there hears of it first: else some of them
+        came back here."""
+        self._stopping = True
         self.ready = False
+        if not self._draining and any(guest.moves for guest in self._guests):
+            await asyncio.sleep(self.settings.drain_notice_ms / 1_000)
+        self._draining = True
         for guest in tuple(self._guests):
             guest.go_away(STOPPING)
         with suppress(TimeoutError):

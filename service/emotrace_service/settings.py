@@ -215,6 +215,12 @@ class Settings(BaseSettings):
     compute_timeout_ms: int = Field(
         default=30_000, ge=1, description="for one batch; then its thread is given up as hung"
     )
+    drain_notice_ms: int = Field(
+        default=500,
+        ge=0,
+        le=10_000,
+        description="how long before its sessions move elsewhere a server that stops is not ready",
+    )
     drain_timeout_ms: int = Field(
         default=5_000, ge=0, description="for open sessions, when the server stops"
     )

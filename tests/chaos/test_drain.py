@@ -13,11 +13,12 @@ from pathlib import Path
 import httpx
 import pytest
 from cluster import Replica, replica
+from live import demo_pcm
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from emotrace_protocol import decode_event, encode
-from emotrace_protocol.messages import AudioFormat, Marker, SessionStart
+from emotrace_protocol.messages import AudioFormat, Marker, SessionStart, Transcription
 
 HANDSHAKE = (
     "GET /v1/stream HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -137,14 +138,22 @@ async def test_a_client_that_reads_nothing_does_not_hold_up_the_end(server: Repl
     await gone(client)
 
 
-async def test_a_second_signal_ends_at_once(server: Replica) -> None:
-    client = await connect(server.stream_url, compression=None, ping_interval=None, max_queue=1)
-    client.transport.pause_reading()
-    await client.send(encode(SessionStart(audio=AudioFormat())))
-    for _ in range(20):  # while it drains, and while the process ends
+async def test_a_second_signal_ends_at_once(toy: Path, tmp_path: Path) -> None:
+    patient = {"EMOTRACE_DRAIN_TIMEOUT_MS": "30000", "EMOTRACE_TEXT_WAIT_MS": "10000"}
+    audio, pcm = demo_pcm(8.0)
+    with replica(toy, tmp_path, **patient) as server:
+        client = await connect(server.stream_url, compression=None, ping_interval=None)
+        await client.send(encode(SessionStart(audio=audio, transcription=Transcription.CLIENT)))
+        await client.send(pcm)
+        while decode_event(str(await client.recv())).type != "speech.ended":
+            pass  # now it waits for words, which do not come
         server.signal(signal.SIGTERM)
-        await asyncio.sleep(0.02)
-    assert await asyncio.to_thread(server.ended, 10) == 0
-    client.transport.resume_reading()
-    client.transport.abort()
-    await client.wait_closed()
+        await asyncio.sleep(1)
+        assert server.process is not None
+        assert server.process.poll() is None
+        for _ in range(20):  # while it drains, and while the process ends
+            server.signal(signal.SIGTERM)
+            await asyncio.sleep(0.02)
+        assert await asyncio.to_thread(server.ended, 10) == 0
+        client.transport.abort()
+        await client.wait_closed()

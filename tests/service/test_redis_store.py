@@ -253,6 +253,29 @@ async def test_who_comes_in_as_the_server_begins_to_stop_is_sent_on(
     await store.close()
 
 
+async def test_a_server_that_stops_first_says_so_to_whoever_sends_sessions_there(
+    redis: RedisServer, toy: Path
+) -> None:
+    stage = Stage(toy, drain_notice_ms=400)
+    stage.serving.store = store = RedisStore(redis.url, 60_000)
+    stage.serving.warmed()
+    socket, task = stage.session()
+    socket.say(SessionStart(resume=True))
+    await socket.until("session.started")
+    draining = asyncio.create_task(stage.serving.drain())
+    await asyncio.sleep(0.1)
+    stage.serving.warmed()  # as late as that
+    assert not stage.serving.ready
+    late, late_task = stage.session()  # whom a balancer sent that had not asked yet
+    late.say(SessionStart(resume=True))
+    await late.until("session.started")
+    assert socket.types == ["session.started"]
+    await asyncio.wait_for(asyncio.gather(draining, task, late_task), 10)
+    for one in (socket, late):
+        assert one.heard[-1].code == "going_away"
+    await store.close()
+
+
 async def closed(*_: object, **__: object) -> Predicted:
     raise EngineClosed("the server stops")
 
