@@ -32,7 +32,7 @@ from emotrace_service.session_store import (
     expired,
     unknown,
 )
-from emotrace_service.values import ValueInvalid, decode, encode
+from emotrace_service.values import Encoder, ValueInvalid, decode
 
 T = TypeVar("T")
 
@@ -202,10 +202,11 @@ class _RedisLease:
         self._keys = keys(name)
         self._fence = fence
         self._window_ms = store.window_ms
+        self._encoder = Encoder()
         self._former = former  # digest of the token before, while it serves
 
     async def commit(self, snapshot: Snapshot, events: Sequence[Told], acknowledged: int) -> None:
-        state = encode(snapshot)
+        state = self._encoder.encode(snapshot)
         digest = _digest(self.token)
         tokens = digest if self._former is None else f"{self._former} {digest}"
         told = [part for event in events for part in (event.sequence + 1, event.kept)]

@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from functools import cache
-from typing import Any
+from typing import Any, TypeAlias
 from zlib import crc32
 
 import msgpack
@@ -30,8 +30,11 @@ from emotrace_models.types import frozen_mapping
 OURS = ("emotrace_models.", "emotrace_service.", "emotrace_protocol.")
 TUPLE, LIST, MAPPING, FROZENSET, ARRAY, SOUND, OBJECT, AGAIN, ENUM, MODEL = range(10)
 NUMBERS = re.compile(r"[<|][biuf][1248]")  # as numpy writes types of a fixed size
+PLAIN = frozenset({type(None), bool, int, float, str, bytes})
 FULL_SCALE = 32_768.0
 FAULTS = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
+
+Array: TypeAlias = np.ndarray[Any, Any]
 
 
 class ValueInvalid(ValueError):
@@ -40,7 +43,7 @@ class ValueInvalid(ValueError):
 
 def encode(value: Any) -> bytes:
     """Raises TypeError for what is no value."""
-    return bytes(msgpack.packb(_Encoder().node(value)))
+    return Encoder().encode(value)
 
 
 def decode(data: bytes) -> Any:
@@ -52,58 +55,102 @@ def decode(data: bytes) -> Any:
         raise ValueInvalid(f"no value: {error}") from error
 
 
-class _Encoder:
+class Encoder:
+    """Of values of which each has much in common with the one before, as a session's snapshots
+    have: an array, which nobody may write to, is not looked at again."""
+
     def __init__(self) -> None:
+        self._before: dict[int, tuple[Array, list[Any]]] = {}
+
+    def encode(self, value: Any) -> bytes:
+        """Raises TypeError for what is no value."""
+        walk = _Walk(self._before)
+        node = walk.node(value)
+        self._before = walk.arrays
+        return bytes(msgpack.packb(node))
+
+
+class _Walk:
+    """Through one value. arrays: by their addresses, with what became of them."""
+
+    def __init__(self, before: dict[int, tuple[Array, list[Any]]]) -> None:
+        self.arrays: dict[int, tuple[Array, list[Any]]] = {}
+        self._before = before
         self._known: dict[int, int] = {}
         self._kept: list[Any] = []  # so that no address is used twice meanwhile
 
     def node(self, value: Any) -> Any:
-        plain = value is None or isinstance(value, bool | int | float | str | bytes)
-        if plain and not isinstance(value, Enum):
-            return value
-        known = self._known.get(id(value))
-        if known is not None:
-            return [AGAIN, known]
-        node = self._compound(value)
-        if node[0] in (ARRAY, SOUND, OBJECT):
-            self._known[id(value)] = len(self._kept)
-            self._kept.append(value)
+        (node,) = self.nodes((value,))
         return node
 
-    def _compound(self, value: Any) -> list[Any]:
-        if isinstance(value, Enum):
-            return [ENUM, _name(value), value.value]
-        if isinstance(value, BaseModel):
-            return [MODEL, _name(value), value.model_dump_json()]
-        if is_dataclass(value) and not isinstance(value, type):
-            parts = [self.node(getattr(value, one.name)) for one in fields(value)]
-            return [OBJECT, _name(value), *parts]
-        if isinstance(value, tuple):
-            if hasattr(value, "_fields"):
-                return [OBJECT, _name(value), *map(self.node, value)]
-            return [TUPLE, *map(self.node, value)]
-        if isinstance(value, list):
-            return [LIST, *map(self.node, value)]
-        if isinstance(value, Mapping):
-            return [MAPPING, *(self.node(part) for item in value.items() for part in item)]
-        if isinstance(value, frozenset):
-            return [FROZENSET, *map(self.node, value)]
-        if isinstance(value, np.ndarray):
-            return _array(value)
-        raise TypeError(f"{type(value).__name__} is no value that can be kept")
+    def nodes(self, values: Iterable[Any]) -> list[Any]:
+        known = self._known
+        return [
+            value
+            if type(value) in PLAIN
+            else [AGAIN, known[id(value)]]
+            if id(value) in known
+            else _writer(value.__class__)(self, value)
+            for value in values
+        ]
+
+    def keep(self, value: Any, node: list[Any]) -> list[Any]:
+        """A node of a value that is the same object wherever it occurs."""
+        self._known[id(value)] = len(self._kept)
+        self._kept.append(value)
+        return node
+
+    def array(self, array: Array) -> list[Any]:
+        before = self._before.get(id(array))
+        node = _array(array) if before is None else before[1]
+        self.arrays[id(array)] = array, node  # held, so that no other gets its address
+        return self.keep(array, node)
 
 
-def _array(array: np.ndarray[Any, Any]) -> list[Any]:
+@cache
+def _writer(kind: type) -> Callable[[_Walk, Any], Any]:
+    """Makes nodes of values of that class. Raises TypeError for a class that has none."""
+    if issubclass(kind, Enum):
+        name = _name(kind)
+        return lambda _, value: [ENUM, name, value.value]
+    if issubclass(kind, tuple(PLAIN)):
+        return lambda _, value: value
+    if issubclass(kind, BaseModel):
+        name = _name(kind)
+        return lambda _, value: [MODEL, name, value.model_dump_json()]
+    if is_dataclass(kind):
+        name, parts = _name(kind), tuple(one.name for one in fields(kind))
+        return lambda walk, value: walk.keep(
+            value, [OBJECT, name, *walk.nodes([getattr(value, part) for part in parts])]
+        )
+    if issubclass(kind, tuple):
+        if hasattr(kind, "_fields"):
+            name = _name(kind)
+            return lambda walk, value: walk.keep(value, [OBJECT, name, *walk.nodes(value)])
+        return lambda walk, value: [TUPLE, *walk.nodes(value)]
+    if issubclass(kind, list):
+        return lambda walk, value: [LIST, *walk.nodes(value)]
+    if issubclass(kind, Mapping):
+        return lambda walk, value: [
+            MAPPING, *walk.nodes([part for item in value.items() for part in item]),
+        ]  # fmt: skip
+    if issubclass(kind, frozenset):
+        return lambda walk, value: [FROZENSET, *walk.nodes(value)]
+    if issubclass(kind, np.ndarray):
+        return _Walk.array
+    raise TypeError(f"{kind.__name__} is no value that can be kept")
+
+
+def _array(array: Array) -> list[Any]:
     if array.dtype == np.float32 and array.size:
         scaled = array * np.float32(FULL_SCALE)
         short = scaled.astype(np.int16)
-        if np.array_equal(short, scaled):  # sound that came in 16 bits takes half the room
+        if (short == scaled).all():  # sound that came in 16 bits takes half the room
             return [SOUND, list(array.shape), short.tobytes()]
     return [ARRAY, array.dtype.str, list(array.shape), np.ascontiguousarray(array).tobytes()]
 
 
-def _name(value: Any) -> str:
-    kind: Any = type(value)
+def _name(kind: type) -> str:
     if not kind.__module__.startswith(OURS):
         raise TypeError(f"{kind.__module__}.{kind.__qualname__} is no class of ours")
     return f"{kind.__module__}:{kind.__qualname__}:{_shape(kind)}"

@@ -22,7 +22,7 @@ from emotrace_protocol.messages import AudioFormat, SessionStart
 from emotrace_service.audio import Framer
 from emotrace_service.session_store import Snapshot
 from emotrace_service.understood import Understood
-from emotrace_service.values import ValueInvalid, decode, encode
+from emotrace_service.values import Encoder, ValueInvalid, decode, encode
 
 
 def same(one: Any, other: Any) -> bool:
@@ -66,6 +66,15 @@ plain = st.recursive(
 @given(plain)
 def test_plain_values(value: Any) -> None:
     assert same(decode(encode(value)), value)
+
+
+def test_an_encoder_looks_once_at_an_array_and_writes_it_each_time() -> None:
+    encoder = Encoder()
+    arrays = [np.full(3, value, np.float32) for value in (0.5, 0.3, 7.0)]
+    for held in (arrays[:2], arrays[1:], [np.zeros(3, np.float32) for _ in range(9)], arrays):
+        value = (tuple(held), held[0])
+        assert encoder.encode(value) == encode(value)
+    assert same(decode(encoder.encode((arrays[2],))), (arrays[2],))
 
 
 @given(st.binary(max_size=200))
