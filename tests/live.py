@@ -21,7 +21,7 @@ from websockets.exceptions import ConnectionClosed
 from emotrace_protocol import Event, Message, decode_event, encode
 from emotrace_protocol.events import SessionEnded, SessionStarted
 from emotrace_protocol.messages import AudioFormat, SessionEnd, SessionStart
-from emotrace_service.__main__ import listen
+from emotrace_service.__main__ import bound
 from emotrace_service.app import create_app
 from emotrace_service.server import GracefulServer, uvicorn_config
 from emotrace_service.serving import Serving
@@ -56,7 +56,8 @@ def live_server(bundle: Path, **options: Any) -> Iterator[LiveServer]:
         **{"bundle": str(bundle), "port": 0, "whisper": "none", "audio_queue_ms": 60_000, **options}
     )
     warm = threading.Event()
-    with listen(settings) as listener:
+    with bound(settings) as listener:
+        listener.listen()
         port = listener.getsockname()[1]
         app = create_app(settings, on_ready=lambda _: warm.set())
         serving: Serving = app.state.serving

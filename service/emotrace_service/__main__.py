@@ -6,6 +6,8 @@ import gc
 import os
 import socket
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -127,7 +129,7 @@ def run(settings: Settings) -> None:
     logs.configure(settings.log_format)
     logs.catch_stray_exceptions()
     forbid_core_dumps()
-    with listen(settings) as listener:
+    with bound(settings) as listener:
         address = listener.getsockname()
         print(f"Emotrace is loading bundle {settings.bundle!r} ...", flush=True)
         # Imported here: torch takes seconds, and `--help` or a wrong option should not.
@@ -147,11 +149,15 @@ def run(settings: Settings) -> None:
         # A compute thread in Python code would hold up the event loop for five milliseconds.
         sys.setswitchinterval(SWITCH_S)
         app = create_app(settings, on_ready=on_ready)
+        with _refused(settings):
+            listener.listen(
+                BACKLOG
+            )  # not before: a balancer waits for who accepts and says nothing
         GracefulServer(uvicorn_config(app), app.state.serving).run(sockets=[listener])
 
 
-def listen(settings: Settings) -> socket.socket:
-    """The listening socket. Raises StartRefused where there can be none."""
+def bound(settings: Settings) -> socket.socket:
+    """The socket, with its address. Raises StartRefused where it cannot have that."""
     host, port = settings.host, settings.port
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -162,22 +168,31 @@ def listen(settings: Settings) -> socket.socket:
     family, kind, protocol, _, address = found[0]
     listener = socket.socket(family, kind, protocol)
     try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        # The kernel would hold megabytes for a client that does not read.
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
-        if hasattr(socket, "TCP_USER_TIMEOUT"):  # connections inherit it from the listening socket
-            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
-        listener.bind(address)
-        listener.listen(BACKLOG)
-    except OSError as error:
+        with _refused(settings):
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            # The kernel would hold megabytes for a client that does not read.
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+            if hasattr(socket, "TCP_USER_TIMEOUT"):  # connections inherit it from this socket
+                listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
+            listener.bind(address)
+    except StartRefused:
         listener.close()
-        raise StartRefused(
-            f"Cannot listen on {host} port {port}: {error.strerror}. Stop what uses it, or choose "
-            "another: --port 8081, or --port 0 for any."
-        ) from error
+        raise
     return listener
+
+
+@contextmanager
+def _refused(settings: Settings) -> Iterator[None]:
+    """Raises StartRefused where the address is not to be had."""
+    try:
+        yield
+    except OSError as error:
+        raise StartRefused(
+            f"Cannot listen on {settings.host} port {settings.port}: {error.strerror}. Stop what "
+            "uses it, or choose another: --port 8081, or --port 0 for any."
+        ) from error
 
 
 def tell(serving: Serving, url: str) -> None:

@@ -109,7 +109,7 @@ class Trouble:
 
     async def _bring_back(self, index: int, server: Replica) -> None:
         await asyncio.to_thread(server.ended, 40)
-        server.start()
+        server.start(beside_others=True)
         await asyncio.to_thread(server.await_ready)
         self._away.discard(index)
 

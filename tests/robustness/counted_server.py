@@ -10,7 +10,7 @@ import gc
 import signal
 
 from emotrace_service import logs
-from emotrace_service.__main__ import listen
+from emotrace_service.__main__ import bound
 from emotrace_service.app import create_app
 from emotrace_service.server import GracefulServer, uvicorn_config
 from emotrace_service.serving import Serving
@@ -25,7 +25,8 @@ def tell() -> None:
 def main() -> None:
     settings = load_settings()
     logs.configure("json")
-    with listen(settings) as listener:
+    with bound(settings) as listener:
+        listener.listen()
 
         def ready(_: Serving) -> None:
             asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, tell)

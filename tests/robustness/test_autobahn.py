@@ -21,7 +21,7 @@ from autobahn_cases import converted, fetched, identity, load
 from autobahn_peer import Outcome, Peer
 from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 
-from emotrace_service.__main__ import listen
+from emotrace_service.__main__ import bound
 from emotrace_service.server import uvicorn_config
 from emotrace_service.settings import Settings
 
@@ -52,7 +52,8 @@ def echo() -> FastAPI:
 def port() -> Iterator[int]:
     config = uvicorn_config(echo())
     config.ws_max_size = MOST_BYTES
-    with listen(Settings(port=0)) as listener:
+    with bound(Settings(port=0)) as listener:
+        listener.listen()
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
