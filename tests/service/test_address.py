@@ -32,7 +32,7 @@ def test_an_address_that_another_program_has() -> None:
 
 
 def test_a_name_that_is_no_address() -> None:
-    with pytest.raises(StartRefused, match="'no.such.host.invalid' is no address"):
+    with pytest.raises(StartRefused, match=r"'no\.such\.host\.invalid' is no address"):
         bound(Settings(host="no.such.host.invalid"))
 
 
