@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import socket
@@ -194,6 +195,43 @@ async def test_what_a_replica_leaves_unanswered_another_answers(
             async with httpx.AsyncClient() as client:
                 answer = await client.post(f"{front.url}/v1/audio/analyze")
         assert (answer.status_code, asked) == (502, ["POST"])
+
+
+async def test_a_session_that_a_replica_does_not_open_another_opens(
+    tmp_path: Path, server: LiveServer
+) -> None:
+    asked: list[str] = []
+    over = threading.Event()
+
+    class StandingStill(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.path != "/readyz":
+                asked.append(self.path)
+                over.wait(60)
+                return
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    async def talk(front: HAProxy) -> None:
+        async with connect(front.stream_url, compression=None) as websocket:
+            client = Talk(websocket)
+            await client.say(SessionStart())
+            await client.until("session.started")
+            await asyncio.sleep(1.2)  # may be silent for longer than it took to open
+            await client.say(SessionEnd())
+            await client.until("session.ended")
+
+    with serving(StandingStill) as port, haproxy(tmp_path, [port, port_of(server)]) as front:
+        front.ready(2)
+        try:
+            await asyncio.gather(*[talk(front) for _ in range(6)])
+            assert "/v1/stream" in asked
+        finally:
+            over.set()
 
 
 async def test_headers_come_soon_and_are_short(front: HAProxy) -> None:
