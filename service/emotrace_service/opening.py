@@ -64,6 +64,11 @@ class Plan:
     interim_refused: str | None
     shadow: Bundle | None = None
 
+    @property
+    def live(self) -> tuple[str, ...]:
+        """Names of the modalities that are."""
+        return tuple(one.modality for one in self.modalities if one.live)
+
 
 def plan_session(
     start: SessionStart,

@@ -253,12 +253,17 @@ class Session:
             self.go_away(self._left_for)
         end = LOST if self._continuity.keeps else VANISHED
         try:
-            await self._greet(work, plan, unknown, resumed)
+            profile, again = self._settings.profile, resumed is not None
+            recording = await self._witness.opened(
+                work.start, plan.bundle, profile, plan.live, self._key, again=again
+            )
             async with asyncio.TaskGroup() as group:
+                sending = group.create_task(self._send(work.understanding))
+                await self._greet(work, plan, unknown, resumed, recording)
                 listening = group.create_task(work.listener.run())
                 watching = group.create_task(self._continuity.watch())
                 understood = group.create_task(self._understand(work))
-                await self._send(work.understanding)
+                await sending
                 listening.cancel()
                 watching.cancel()
                 end = await understood
@@ -282,36 +287,38 @@ class Session:
         return end
 
     async def _greet(
-        self, work: Work, plan: Plan, unknown: tuple[str, ...], resumed: Resumed | None
+        self,
+        work: Work,
+        plan: Plan,
+        unknown: tuple[str, ...],
+        resumed: Resumed | None,
+        recording: str | None,
     ) -> None:
-        """What comes before all else. Raises TakenOver."""
-        live = tuple(one.modality for one in plan.modalities if one.live)
-        again, profile = resumed is not None, self._settings.profile
-        recording = await self._witness.opened(
-            work.start, plan.bundle, profile, live, self._key, again=again
-        )
+        """What comes before all else, kept together. Raises TakenOver."""
         notices = work.understanding.notices
-        if resumed is None:
-            await self._outlet.emit(
-                events.SessionStarted,
-                **started_fields(self._name, plan, self._settings),
-                resume=self._continuity.info,
-                recording=None if recording is None else events.RecordingInfo(token=recording),
-            )
-            if plan.interim_refused is not None:
-                await notices.warn(WarningCode.INTERIM_SKIPPED, plan.interim_refused, "interim")
-        else:
-            if self._conversation.counts["service.degraded"]:
-                self._level = None  # elsewhere it may have been another
-            through, token = work.receipts.through, resumed.lease.token
-            await self._outlet.go_on(resumed.events, through, token)
-            if resumed.snapshot.understood.bundle not in (None, plan.bundle.key):
-                changed = f"It is {plan.bundle.name!r} {plan.bundle.version} now."
-                await notices.warn(WarningCode.MODEL_CHANGED, changed, "bundle")
-        await warn_unknown(notices, unknown)
-        await self._tell_level()
+        async with self._outlet.step():
+            if resumed is None:
+                await self._outlet.emit(
+                    events.SessionStarted,
+                    **started_fields(self._name, plan, self._settings),
+                    resume=self._continuity.info,
+                    recording=None if recording is None else events.RecordingInfo(token=recording),
+                )
+                if plan.interim_refused is not None:
+                    code = WarningCode.INTERIM_SKIPPED
+                    await notices.warn(code, plan.interim_refused, "interim")
+            else:
+                if self._conversation.counts["service.degraded"]:
+                    self._level = None  # elsewhere it may have been another
+                through = work.receipts.through
+                await self._outlet.go_on(resumed.events, through, resumed.lease.token)
+                if resumed.snapshot.understood.bundle not in (None, plan.bundle.key):
+                    changed = f"It is {plan.bundle.name!r} {plan.bundle.version} now."
+                    await notices.warn(WarningCode.MODEL_CHANGED, changed, "bundle")
+            await warn_unknown(notices, unknown)
+            await self._tell_level()
         channels, rate = plan.audio.channels, plan.audio.sample_rate
-        self._log.info("session open", channels=channels, rate=rate, again=again)
+        self._log.info("session open", channels=channels, rate=rate, again=resumed is not None)
 
     async def _forget(self) -> ProtocolError | None:
         """Whatever is kept of the session. Gives why that cannot be done now. Raises TakenOver."""

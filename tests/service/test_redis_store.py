@@ -31,7 +31,7 @@ from emotrace_service import redis_store
 from emotrace_service.errors import EngineClosed
 from emotrace_service.inference import Predicted
 from emotrace_service.redis_store import RedisStore
-from emotrace_service.session_store import Lease, Resumed, Snapshot, TakenOver, Told
+from emotrace_service.session_store import MAX_EVENTS, Lease, Resumed, Snapshot, TakenOver, Told
 from emotrace_service.understood import NOTHING_YET
 
 
@@ -225,6 +225,22 @@ async def test_who_loses_a_session_while_it_is_taken_up_is_told_so(
     assert [event.code for event in socket.of("error")] == ["taken_over"]
     assert socket.code == 4409
     await late.close()
+    await store.close()
+
+
+async def test_who_missed_more_than_may_wait_gets_all_of_it(redis: RedisServer, toy: Path) -> None:
+    store = RedisStore(redis.url, 60_000)
+    lease = await store.open("long-away")
+    begun = replace(snapshot(MAX_EVENTS), counts={"session.started": 1})
+    missed = [Told(n, f'{{"type": "news", "sequence": {n}}}') for n in range(MAX_EVENTS)]
+    await lease.commit(begun, missed, -1)
+    stage = Stage(toy)
+    stage.serving.store = store
+    socket, task = stage.session()
+    socket.say(SessionResume(session="long-away", token=lease.token, sequence=1), SessionEnd())
+    await asyncio.wait_for(task, 10)
+    assert len(socket.heard) > MAX_EVENTS
+    assert socket.types[-1] == "session.ended"
     await store.close()
 
 
