@@ -6,11 +6,12 @@ from random import Random
 
 FIRST_S = 0.2
 LONGEST_S = 10.0
+GROWTH = 1.5  # a proxy that restarts is back after two attempts, and the third is not far
 
 
 class Patience:
-    """Full-jitter backoff: each pause is drawn from nothing to a limit that doubles up to 10 s, so
-    that clients which lost one server do not come back at the same moment.
+    """Full-jitter backoff: each pause is drawn from nothing to a limit that grows by half up to
+    10 s, so that clients which lost one server do not come back at the same moment.
 
     window_s: how long after the break it makes sense to try. now_s: of a clock that does not go
     back.
@@ -30,5 +31,5 @@ class Patience:
         if left_s <= at_least_s:
             return None
         pause_s = max(at_least_s, self._random.uniform(0.0, self._limit_s))
-        self._limit_s = min(2 * self._limit_s, LONGEST_S)
+        self._limit_s = min(GROWTH * self._limit_s, LONGEST_S)
         return min(pause_s, left_s)  # the last attempt is at the very end

@@ -3,6 +3,7 @@
 
 const FIRST_MS = 200;
 const LONGEST_MS = 10_000;
+const GROWTH = 1.5;
 
 /**
  * Milliseconds before a further attempt.
@@ -10,5 +11,5 @@ const LONGEST_MS = 10_000;
  * @param {() => number} random from 0 to 1
  */
 export function backoff(attempt, random) {
-  return random() * Math.min(LONGEST_MS, FIRST_MS * 2 ** attempt);
+  return random() * Math.min(LONGEST_MS, FIRST_MS * GROWTH ** attempt);
 }
