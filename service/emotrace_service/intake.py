@@ -36,7 +36,7 @@ class Intake:
         self._keeps = keeps
         self._moves = moves
         self._clock = clock
-        self._acked = clock()  # what the greeting said is new
+        self._acked = 0.0
 
     async def run(self) -> ProtocolError | None:
         """Until nothing more comes; gives why, unless the client wished it. Raises TakenOver."""

@@ -10,12 +10,12 @@ from collections import OrderedDict, deque
 from collections.abc import Sequence
 
 from emotrace_service.session_store import (
-    MAX_EVENTS,
     TOKEN_BYTES,
     Resumed,
     Snapshot,
     TakenOver,
     Told,
+    Unacknowledged,
     expired,
     unknown,
 )
@@ -98,7 +98,8 @@ class _Kept:
         self.owner = asyncio.Event()
         self.attempt = 0
         self.snapshot: Snapshot | None = None
-        self.events: deque[Told] = deque(maxlen=MAX_EVENTS)
+        self.events: deque[Told] = deque()
+        self.unacknowledged = Unacknowledged()
 
 
 class _MemoryLease:
@@ -116,7 +117,9 @@ class _MemoryLease:
         kept = self._kept
         kept.snapshot = snapshot
         kept.events.extend(Told(one.sequence, one.kept) for one in events)
-        while kept.events and kept.events[0].sequence <= acknowledged:
+        kept.unacknowledged.add(events)
+        first = kept.unacknowledged.first(acknowledged)
+        while kept.events and kept.events[0].sequence < first:
             kept.events.popleft()
 
     def confirm(self) -> None:

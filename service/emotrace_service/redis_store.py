@@ -21,7 +21,6 @@ from redis.exceptions import RedisError
 
 from emotrace_protocol.errors import ErrorCode, ProtocolError
 from emotrace_service.session_store import (
-    MAX_EVENTS,
     ROOM_S,
     TOKEN_BYTES,
     Resumed,
@@ -29,6 +28,7 @@ from emotrace_service.session_store import (
     StoreLost,
     TakenOver,
     Told,
+    Unacknowledged,
     expired,
     unknown,
 )
@@ -51,7 +51,7 @@ local sent = tonumber(found[2]) or 0
 if tonumber(ARGV[3]) < sent then return 1 end
 for i = 7, #ARGV, 2 do
   if tonumber(ARGV[i]) > sent then
-    redis.call('XADD', KEYS[2], 'MAXLEN', MAX_EVENTS, ARGV[i] .. '-0', 't', ARGV[i + 1])
+    redis.call('XADD', KEYS[2], ARGV[i] .. '-0', 't', ARGV[i + 1])
   end
 end
 redis.call('HSET', KEYS[1], 'state', ARGV[2], 'sent', ARGV[3], 'tokens', ARGV[5])
@@ -59,7 +59,7 @@ redis.call('XTRIM', KEYS[2], 'MINID', ARGV[4] .. '-0')
 redis.call('PEXPIRE', KEYS[1], ARGV[6])
 redis.call('PEXPIRE', KEYS[2], ARGV[6])
 return 1
-""".replace("MAX_EVENTS", str(MAX_EVENTS))
+"""
 
 # A replica that stood still may read an attempt that its client has long given up.
 _RESUME = """
@@ -135,7 +135,7 @@ class RedisStore:
 
     async def open(self, name: str) -> _RedisLease:
         """Raises StoreLost."""
-        lease = _RedisLease(self, name, 1, secrets.token_urlsafe(TOKEN_BYTES), former=None)
+        lease = _RedisLease(self, name, 1, secrets.token_urlsafe(TOKEN_BYTES), None, ())
 
         async def put() -> None:
             await self._redis.hset(keys(name)[0], mapping={"fence": 1})
@@ -169,7 +169,8 @@ class RedisStore:
         if not isinstance(snapshot, Snapshot):
             raise ProtocolError(ErrorCode.INTERNAL, "What was kept is no session.")
         events = tuple(Told(_number(one), dict(_pairs(row))[b"t"].decode()) for one, row in missed)
-        return Resumed(_RedisLease(self, name, int(fence), fresh, given), snapshot, events)
+        lease = _RedisLease(self, name, int(fence), fresh, given, events)
+        return Resumed(lease, snapshot, events)
 
     async def first(self, ticket: str, life_s: float) -> bool:
         async def put() -> Any:
@@ -195,7 +196,13 @@ class _RedisLease:
     keeps = True
 
     def __init__(
-        self, store: RedisStore, name: str, fence: int, token: str, former: str | None
+        self,
+        store: RedisStore,
+        name: str,
+        fence: int,
+        token: str,
+        former: str | None,
+        events: Sequence[Told],
     ) -> None:
         self.token = token
         self._store = store
@@ -203,6 +210,7 @@ class _RedisLease:
         self._fence = fence
         self._window_ms = store.window_ms
         self._encoder = Encoder()
+        self._unacknowledged = Unacknowledged(events)
         self._former = former  # digest of the token before, while it serves
 
     async def commit(self, snapshot: Snapshot, events: Sequence[Told], acknowledged: int) -> None:
@@ -210,9 +218,10 @@ class _RedisLease:
         digest = _digest(self.token)
         tokens = digest if self._former is None else f"{self._former} {digest}"
         told = [part for event in events for part in (event.sequence + 1, event.kept)]
+        self._unacknowledged.add(events)
+        first = self._unacknowledged.first(acknowledged) + 1
         arguments = [
-            self._fence, state, snapshot.sent, acknowledged + 2, tokens, self._store.window_ms,
-            *told,
+            self._fence, state, snapshot.sent, first, tokens, self._store.window_ms, *told,
         ]  # fmt: skip
 
         async def put() -> Any:

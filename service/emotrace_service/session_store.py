@@ -7,7 +7,8 @@ client says again what is not part of that state, and gets what it had not recei
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,6 +18,7 @@ from emotrace_service.understood import Understood
 
 TOKEN_BYTES = 32
 MAX_EVENTS = 600  # that wait for the client's ack
+MAX_BYTES = 1024 * 1024  # of their texts
 ROOM_S = 3.0
 BUFFER_MS = 30_000  # of audio that a client keeps
 
@@ -54,6 +56,34 @@ class Told:
     def kept(self) -> str:
         """What a later connection gets, if this one's client missed it."""
         return self.lasting or self.text
+
+
+class Unacknowledged:
+    """Which events are kept for a client that has not said that it has them. events: so far."""
+
+    def __init__(self, events: Iterable[Told] = ()) -> None:
+        self._sizes: deque[tuple[int, int]] = deque()
+        self._bytes = 0
+        self._next = 0
+        self.add(events)
+
+    def add(self, events: Iterable[Told]) -> None:
+        """Those that were added before do not count twice."""
+        for event in events:
+            if event.sequence >= self._next:
+                self._next = event.sequence + 1
+                self._sizes.append((event.sequence, len(event.kept)))
+                self._bytes += len(event.kept)
+
+    def first(self, acknowledged: int) -> int:
+        """Number of the first that is kept, the newest in any case."""
+        sizes = self._sizes
+        while sizes and (
+            sizes[0][0] <= acknowledged
+            or (len(sizes) > 1 and (len(sizes) > MAX_EVENTS or self._bytes > MAX_BYTES))
+        ):
+            self._bytes -= sizes.popleft()[1]
+        return sizes[0][0] if sizes else acknowledged + 1
 
 
 class TakenOver(Exception):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -30,8 +31,17 @@ from emotrace_protocol.messages import (
 from emotrace_service import redis_store
 from emotrace_service.errors import EngineClosed
 from emotrace_service.inference import Predicted
+from emotrace_service.memory_store import MemoryStore
 from emotrace_service.redis_store import RedisStore
-from emotrace_service.session_store import MAX_EVENTS, Lease, Resumed, Snapshot, TakenOver, Told
+from emotrace_service.session_store import (
+    MAX_BYTES,
+    MAX_EVENTS,
+    Lease,
+    Resumed,
+    Snapshot,
+    TakenOver,
+    Told,
+)
 from emotrace_service.understood import NOTHING_YET
 
 
@@ -116,7 +126,7 @@ async def test_an_attempt_that_arrives_after_the_next_commit_changes_nothing(
     await lease.commit(snapshot(2), [Told(0, "zero"), Told(1, "one")], -1)
     await lease.commit(snapshot(3), [Told(2, "two")], -1)
     await lease.commit(snapshot(2), [Told(0, "zero"), Told(1, "one")], -1)
-    resumed = await store.resume("late", lease.token, 3)
+    resumed = await store.resume("late", lease.token, 0)
     assert resumed.snapshot.sent == 3
     await resumed.lease.commit(snapshot(4), [Told(3, "three")], -1)
     again = await store.resume("late", resumed.lease.token, 0)
@@ -304,6 +314,31 @@ async def test_what_was_acknowledged_is_forgotten_and_missed_events_are_named(
     await lease.commit(snapshot(4), [Told(n, str(n)) for n in range(4)], 1)
     with pytest.raises(ProtocolError, match="Event 1 is asked for, and events 2 to 4 are kept"):
         await store.resume("acked", lease.token, 1)
+    await store.close()
+
+
+@pytest.mark.parametrize("kind", ["memory", "redis"])
+@pytest.mark.parametrize(("events", "size"), [(MAX_EVENTS + 50, 10), (30, MAX_BYTES // 20)])
+async def test_what_waits_for_a_client_is_bounded_in_number_and_in_bytes(
+    redis: RedisServer, kind: str, events: int, size: int
+) -> None:
+    store = RedisStore(redis.url, 60_000) if kind == "redis" else MemoryStore(60_000, 10)
+    name = f"bounded-{events}"
+    lease = await store.open(name)
+    for n in range(events):
+        await lease.commit(snapshot(n + 1), [Told(n, "x" * size)], -1)
+        if kind == "redis":  # once more, as after a time without an answer
+            await lease.commit(snapshot(n + 1), [Told(n, "x" * size)], -1)
+    with pytest.raises(ProtocolError, match="Event 1 is asked for") as refused:
+        await store.resume(name, lease.token, 1)
+    first = int(re.findall(r"events (\d+) to", str(refused.value))[0])
+    kept = events - first
+    assert kept == min(MAX_EVENTS, MAX_BYTES // size)
+    resumed = await store.resume(name, lease.token, first)
+    assert [event.sequence for event in resumed.events] == list(range(first, events))
+    await resumed.lease.commit(snapshot(events + 1), [Told(events, "x" * size)], first - 1)
+    with pytest.raises(ProtocolError, match=f"events {first + 1} to {events + 1} are kept"):
+        await store.resume(name, resumed.lease.token, first)
     await store.close()
 
 
