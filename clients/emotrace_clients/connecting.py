@@ -135,7 +135,7 @@ async def _open(url: str, key: str | None) -> websockets.asyncio.client.ClientCo
 
 
 def _refused(url: str, status: int) -> ServerUnreachable | ServerNotReady:
-    if status in (429, 503):
+    if status in (429, 502, 503, 504):  # 502 and 504: of a proxy whose servers do not answer
         return ServerNotReady(
             f"The server at {url} takes no session now (HTTP {status}): it is full or still "
             "starting. Try again in a moment; its /readyz says more."

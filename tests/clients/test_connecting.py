@@ -44,6 +44,8 @@ async def test_not_an_address(url: str) -> None:
         (404, ServerUnreachable, "path is usually /v1/stream"),
         (403, ServerNotReady, "refuses this client"),
         (503, ServerNotReady, "readyz"),
+        (502, ServerNotReady, "readyz"),
+        (504, ServerNotReady, "Try again in a moment"),
         (429, ServerNotReady, "full"),
     ],
 )
