@@ -65,11 +65,11 @@ async def kept(stage: Stage) -> int:
 @asynccontextmanager
 async def hung(stage: Stage) -> AsyncIterator[tuple[MemorySocket, asyncio.Task[None]]]:
     """A session whose utterance is being computed, for ever."""
+    assert stage.backend.hold is not None
+    waited = stage.backend.waiting
     socket, task = stage.session()
     socket.say(START, speech(1.5), silence(1.0))
     await socket.until("session.started")
-    assert stage.backend.hold is not None
-    waited = stage.backend.waiting
     await stage.backend.until_waiting(waited + 1)
     await socket.listened()
     assert await kept(stage)
