@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import time
 
-from emotrace_service.headroom import Headroom
+from emotrace_service.headroom import CLOSE_SHARE, Headroom
 from emotrace_service.memory import Memory, memory
 from emotrace_service.serving import Serving
 from emotrace_service.session_store import StoreLost
 
 LOOK_S = 1.0
+AGAIN_S = 0.2
 # To count takes some 9 ms, in which none of our processes gets memory: where there is plenty, it is
 # done every tenth time.
 PLENTY_SHARE, PLENTY_LOOKS = 0.5, 10
@@ -29,13 +30,22 @@ class MakingRoom:
 
     async def run(self) -> None:
         limit = self._serving.settings.memory_limit_bytes
-        while (found := await asyncio.to_thread(memory, limit)) is not None:
+        while (found := await self._count(limit)) is not None:
             self.look(found, time.monotonic())
             for _ in range(PLENTY_LOOKS if found.share < PLENTY_SHARE else 1):
                 await self._ask()
                 await asyncio.sleep(LOOK_S)
         if limit is not None:
             self._serving.log.warning("the limit of memory is not watched on this system")
+
+    async def _count(self, limit: int | None) -> Memory | None:
+        """Too much is counted twice: a process that is being started has all that this one holds
+        until it runs its own program."""
+        found = await asyncio.to_thread(memory, limit)
+        if found is not None and found.share >= CLOSE_SHARE and not self._headroom.closed:
+            await asyncio.sleep(AGAIN_S)
+            found = await asyncio.to_thread(memory, limit)
+        return found
 
     def look(self, found: Memory, now: float) -> None:
         """now: in seconds of any clock."""

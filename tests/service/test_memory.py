@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 from doubles import Stage
 
 from emotrace_protocol.messages import SessionEnd, SessionStart
+from emotrace_service import making_room
 from emotrace_service.headroom import CLOSE_SHARE, LEAVE_AFTER_S, OPEN_SHARE, Headroom
 from emotrace_service.making_room import MakingRoom
 from emotrace_service.memory import PROCESSES, Memory, memory
@@ -167,6 +169,22 @@ def test_the_newest_that_can_go_elsewhere_go_and_only_where_there_is_room(toy: P
         making.look(Memory(79, 100), 31.0)
     assert not stage.serving.short_of_memory
     assert sum(len(one.told) for one in talkers) == 2
+
+
+@pytest.mark.parametrize(("counts", "closes"), [((0.95, 0.5), False), ((0.95, 0.9), True)])
+async def test_too_much_is_counted_twice(
+    toy: Path, monkeypatch: pytest.MonkeyPatch, counts: tuple[float, ...], closes: bool
+) -> None:
+    """A process that is being started holds for a moment what its parent holds."""
+    serving = Stage(toy).serving
+    shares = iter(counts)
+    monkeypatch.setattr(
+        making_room, "memory", lambda _: Memory(int(100 * next(shares, counts[-1])), 100)
+    )
+    watching = asyncio.create_task(MakingRoom(serving).run())
+    await asyncio.sleep(3 * making_room.AGAIN_S)
+    assert serving.short_of_memory is closes
+    watching.cancel()
 
 
 def test_it_is_ready_for_newcomers_unless_another_is(toy: Path) -> None:
