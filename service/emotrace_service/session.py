@@ -228,11 +228,7 @@ class Session:
                 await self._greeting.tell(error)
 
     async def _serve(
-        self,
-        start: SessionStart,
-        plan: Plan,
-        unknown: tuple[str, ...],
-        resumed: Resumed | None,
+        self, start: SessionStart, plan: Plan, unknown: tuple[str, ...], resumed: Resumed | None
     ) -> str:
         """The open session; gives how it ended."""
         work = self._work = begin(
@@ -253,10 +249,8 @@ class Session:
             self.go_away(self._left_for)
         end = LOST if self._continuity.keeps else VANISHED
         try:
-            profile, again = self._settings.profile, resumed is not None
-            recording = await self._witness.opened(
-                work.start, plan.bundle, profile, plan.live, self._key, again=again
-            )
+            opened = (work.start, plan.bundle, self._settings.profile, plan.live, self._key)
+            recording = await self._witness.opened(*opened, again=resumed is not None)
             async with asyncio.TaskGroup() as group:
                 sending = group.create_task(self._send(work.understanding))
                 await self._greet(work, plan, unknown, resumed, recording)
@@ -304,9 +298,8 @@ class Session:
                     resume=self._continuity.info,
                     recording=None if recording is None else events.RecordingInfo(token=recording),
                 )
-                if plan.interim_refused is not None:
-                    code = WarningCode.INTERIM_SKIPPED
-                    await notices.warn(code, plan.interim_refused, "interim")
+                if why := plan.interim_refused:
+                    await notices.warn(WarningCode.INTERIM_SKIPPED, why, "interim")
             else:
                 if self._conversation.counts["service.degraded"]:
                     self._level = None  # elsewhere it may have been another
@@ -317,8 +310,8 @@ class Session:
                     await notices.warn(WarningCode.MODEL_CHANGED, changed, "bundle")
             await warn_unknown(notices, unknown)
             await self._tell_level()
-        channels, rate = plan.audio.channels, plan.audio.sample_rate
-        self._log.info("session open", channels=channels, rate=rate, again=resumed is not None)
+        sound, again = plan.audio, resumed is not None
+        self._log.info("session open", channels=sound.channels, rate=sound.sample_rate, again=again)
 
     async def _forget(self) -> ProtocolError | None:
         """Whatever is kept of the session. Gives why that cannot be done now. Raises TakenOver."""
