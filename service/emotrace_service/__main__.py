@@ -150,9 +150,8 @@ def run(settings: Settings) -> None:
         sys.setswitchinterval(SWITCH_S)
         app = create_app(settings, on_ready=on_ready)
         with _refused(settings):
-            listener.listen(
-                BACKLOG
-            )  # not before: a balancer waits for who accepts and says nothing
+            # Not before: a balancer would wait for one that accepts and says nothing.
+            listener.listen(BACKLOG)
         GracefulServer(uvicorn_config(app), app.state.serving).run(sockets=[listener])
 
 

@@ -151,7 +151,9 @@ test("attempts back off with full jitter, and are told", () => {
   const { network, clock, changes } = all;
   clock.advance(12_000); // the connection was a good one
   network.last.break();
-  const ceilings = [200, 300, 450, 675];
+  const ceilings = [
+    200, 300, 450, 675, 1012.5, 1518.75, 2278.125, 3417.1875, 5125.78125, 7688.671875, 10_000, 10_000,
+  ];
   ceilings.forEach((ceiling, i) => {
     assert.equal(clock.next, ceiling / 2, "chance is one half");
     assert.deepEqual(changes.at(-1), {
@@ -191,8 +193,7 @@ test("a server that takes sessions up and drops them at once is not stormed", ()
     waits.push(changes.at(-1).retry_in_ms);
     reconnect(all).say(resumed(i + 1, 0));
   }
-  assert.deepEqual(waits.slice(0, 4), [100, 150, 225, 337.5]);
-  assert.equal(waits.length, 8);
+  assert.deepEqual(waits, [100, 150, 225, 337.5, 506.25, 759.375, 1139.0625, 1708.59375]);
   network.last.say(beat(9));
   clock.advance(10_000);
   network.last.break();
