@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import structlog
 from doubles import Stage
+from redis_server import RedisServer, redis_server
 
 
 @pytest.fixture
@@ -26,3 +27,9 @@ def own_logging() -> Iterator[None]:
     root.setLevel(level)
     ours.setLevel(own)
     structlog.reset_defaults()
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with redis_server(tmp_path_factory.mktemp("redis")) as running:
+        yield running
